@@ -1,0 +1,3 @@
+from hmf_networks.cli import main
+
+raise SystemExit(main())

@@ -1,0 +1,61 @@
+"""Coordinates of the implicit representation: pixel centres, periodic encoding, four nearest features.
+
+One frame for all: a position is measured in pixels of the input plane, the centre of pixel (0, 0) is (0, 0),
+so an H x W plane reaches from -0.5 to H - 0.5. Query grids are separable: a vector of rows, a vector of columns.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def pixel_centres(length: int, size: int, device: torch.device | None = None) -> Tensor:
+    """Centres of `size` equal pixels that cover an axis of `length` input pixels; shape (size,)."""
+    return (torch.arange(size, device=device, dtype=torch.float32) + 0.5) * (length / size) - 0.5
+
+
+def periodic_encoding(offset: Tensor, num_frequencies: int) -> Tensor:
+    """phi(x) = (x, sin 2^0 pi x, cos 2^0 pi x, ..., cos 2^(L-1) pi x) of paper section 3.5.
+
+    Args:
+        offset: signed distances in [-1, 1], (Q,).
+        num_frequencies: L.
+
+    Returns:
+        (1 + 2L, Q).
+    """
+    frequencies = math.pi * 2.0 ** torch.arange(num_frequencies, device=offset.device, dtype=torch.float32)
+    angle = frequencies.unsqueeze(-1) * offset.unsqueeze(0)
+    return torch.cat([offset.unsqueeze(0), torch.sin(angle), torch.cos(angle)])
+
+
+def two_nearest(positions: Tensor, stride: int, num_cells: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The feature cells below and above every position on one axis.
+
+    Cell j of a feature map of `stride` has its centre at stride * j + (stride - 1) / 2 input pixels. Beyond the
+    border the outermost cell is repeated on virtual cells, so that all border phases look like those inside.
+
+    Returns:
+        indices (2, Q), signed offsets from the cells in cell units (2, Q), weights (2, Q) that sum to one: the length
+        of the interval to the opposite cell.
+    """
+    position = (positions - (stride - 1) / 2) / stride
+    below = torch.floor(position)
+    offsets = torch.stack([position - below, position - below - 1])
+    indices = torch.stack([below, below + 1]).clamp(0, num_cells - 1).long()
+    return indices, offsets, offsets.flip(0).abs()
+
+
+def sample_plane(plane: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Linear interpolation of (B, C, H, W) at rows x columns (input pixels, border repeated): (B, C, R, Q)."""
+    row_index, _, row_weight = two_nearest(rows, 1, plane.shape[2])
+    column_index, _, column_weight = two_nearest(columns, 1, plane.shape[3])
+    row_weight, column_weight = row_weight.to(plane.dtype), column_weight.to(plane.dtype)
+    lines = torch.zeros_like(plane[:, :, :1]).expand(-1, -1, rows.shape[0], -1)
+    for side in range(2):
+        lines = lines + row_weight[side].unsqueeze(-1) * plane.index_select(2, row_index[side])
+    sampled = torch.zeros_like(lines[..., :1]).expand(-1, -1, -1, columns.shape[0])
+    for side in range(2):
+        sampled = sampled + column_weight[side] * lines.index_select(3, column_index[side])
+    return sampled

@@ -1,0 +1,127 @@
+"""The one selective scan of the house. It checks what comes in, picks a backend and says which, once."""
+
+import functools
+import logging
+import os
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from hmf_networks.ops._scan_chunked import scan_chunked
+from hmf_networks.ops._scan_reference import scan_reference
+
+logger = logging.getLogger(__name__)
+
+# A backend that needs a compiler or CUDA joins with a probe; today both of ours need nothing but torch.
+BACKENDS: dict[str, Callable[..., Tensor]] = {"reference": scan_reference, "chunked": scan_chunked}
+
+
+def selective_scan(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None = None,
+    z: Tensor | None = None,
+    delta_bias: Tensor | None = None,
+    delta_softplus: bool = False,
+    backend: str = "auto",
+) -> Tensor:
+    """Run G groups of d channels with N states each along L steps. Paper section 3.2.
+
+    Args:
+        u: input, (B, G*d, L).
+        delta: step sizes, (B, G*d, L).
+        A: state matrix (diagonal, negative), (G*d, N).
+        B: input matrix of every step, (B, G, N, L).
+        C: output matrix of every step, (B, G, N, L).
+        D: skip weight, (G*d,).
+        z: gate, (B, G*d, L): the output is multiplied by silu(z).
+        delta_bias: added to delta, (G*d,).
+        delta_softplus: softplus(delta + bias) is the step size.
+        backend: "auto" or one of `available_backends()`; the environment variable HMF_SCAN_BACKEND overrides "auto".
+
+    Returns:
+        (B, G*d, L) in the type of u. The state is float32 whatever comes in (float64 for float64 input).
+
+    Raises:
+        ValueError: shapes that do not belong together, or an unknown backend.
+    """
+    if torch.jit.is_scripting():
+        return scan_chunked(u, delta, A, B, C, D, z, delta_bias, delta_softplus)
+    return _dispatch(u, delta, A, B, C, D, z, delta_bias, delta_softplus, backend)
+
+
+@torch.jit.unused
+def available_backends() -> list[str]:
+    """Names that `selective_scan(backend=...)` takes on this machine."""
+    return list(BACKENDS)
+
+
+@torch.jit.unused
+def _dispatch(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    delta_bias: Tensor | None,
+    delta_softplus: bool,
+    backend: str,
+) -> Tensor:
+    _check_shapes(u, delta, A, B, C, D, z, delta_bias)
+    name = _pick() if backend == "auto" else backend
+    if name not in BACKENDS:
+        raise ValueError(f"scan backend {name!r} is unknown; available here: {', '.join(BACKENDS)}")
+    with torch.autocast(u.device.type, enabled=False):  # half precision loses the small steps of the state
+        return BACKENDS[name](u, delta, A, B, C, D, z, delta_bias, delta_softplus)
+
+
+def _pick() -> str:
+    if torch.jit.is_tracing() or torch.compiler.is_compiling():
+        return "chunked"
+    name = os.environ.get("HMF_SCAN_BACKEND", "chunked")
+    _say_once(name)
+    return name
+
+
+@functools.cache
+def _say_once(name: str) -> None:
+    logger.info("selective scan backend: %s", name)
+
+
+def _check_shapes(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    delta_bias: Tensor | None,
+) -> None:
+    if u.dim() != 3 or A.dim() != 2 or B.dim() != 4:
+        raise ValueError(
+            f"u must be (B, G*d, L), A (G*d, N), B and C (B, G, N, L); "
+            f"got u {tuple(u.shape)}, A {tuple(A.shape)}, B {tuple(B.shape)}"
+        )
+    batch, channels, length = u.shape
+    groups = B.shape[1]
+    wanted = {
+        "delta": (delta, (batch, channels, length)),
+        "A": (A, (channels, A.shape[1])),
+        "B": (B, (batch, groups, A.shape[1], length)),
+        "C": (C, (batch, groups, A.shape[1], length)),
+        "D": (D, (channels,)),
+        "z": (z, (batch, channels, length)),
+        "delta_bias": (delta_bias, (channels,)),
+    }
+    for name, (tensor, shape) in wanted.items():
+        if tensor is not None and tuple(tensor.shape) != shape:
+            raise ValueError(f"{name} must be {shape} beside u {tuple(u.shape)}; got {tuple(tensor.shape)}")
+    if channels % groups:
+        raise ValueError(f"{channels} channels cannot be shared evenly by {groups} groups")

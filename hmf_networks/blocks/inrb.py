@@ -2,7 +2,7 @@
 
 I(x) = sum over the four nearest cells t of (S_t / S) MLP([z_t ; phi(x - x_t)]), S_t the opposite rectangle.
 
-Shapes: B batch, C channels, h x w cells at `stride` input pixels, R x Q query rows and columns.
+Shapes: B batch, C channels, E hidden channels, h x w cells at `stride` input pixels, R x Q query rows and columns.
 """
 
 import torch
@@ -38,30 +38,30 @@ class INRB(nn.Module):
         super().__init__()
         self.stride = stride
         self.num_frequencies = num_frequencies
-        layers: list[nn.Module] = []
-        channels = in_channels + 2 * (1 + 2 * num_frequencies)
-        for _ in range(num_hidden):
-            layers += [nn.Conv2d(channels, hidden_channels, 1), nn.ReLU()]  # 1x1: the MLP of every query
-            channels = hidden_channels
-        self.mlp = nn.Sequential(*layers, nn.Conv2d(channels, out_channels, 1))
+        # First layer of the MLP, split by what it reads, so that features are embedded once and not per query;
+        # its output layer is linear and therefore waits until after the weighted mean.
+        self.embed_features = nn.Linear(in_channels, hidden_channels)
+        self.embed_row = nn.Linear(1 + 2 * num_frequencies, hidden_channels, bias=False)
+        self.embed_column = nn.Linear(1 + 2 * num_frequencies, hidden_channels, bias=False)
+        hidden: list[nn.Module] = [nn.ReLU()]
+        for _ in range(num_hidden - 1):
+            hidden += [nn.Linear(hidden_channels, hidden_channels), nn.ReLU()]
+        self.hidden = nn.Sequential(*hidden)
+        self.output = nn.Linear(hidden_channels, out_channels)
 
     def forward(self, features: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         """Decode at rows x columns, positions in input pixels (`ops/coordinates.py`): (B, out_channels, R, Q)."""
         row_cells, row_offsets, row_areas = two_nearest(rows, self.stride, features.shape[2])
         column_cells, column_offsets, column_areas = two_nearest(columns, self.stride, features.shape[3])
-        predictions: list[Tensor] = []
+        row_codes = self.embed_row(periodic_encoding(row_offsets, self.num_frequencies))              # 2 R E
+        column_codes = self.embed_column(periodic_encoding(column_offsets, self.num_frequencies))     # 2 Q E
+        embedded = self.embed_features(features.permute(0, 2, 3, 1))                                  # B h w E
+        mean = embedded.new_zeros(1)
         for r in range(2):
-            nearest_rows = features.index_select(2, row_cells[r])
+            nearest_rows = embedded.index_select(1, row_cells[r])                                     # B R w E
             for q in range(2):
-                nearest = nearest_rows.index_select(3, column_cells[q])               # B C R Q
-                encoding = self._encode(row_offsets[r], column_offsets[q]).to(features.dtype)
-                encoding = encoding.expand(features.shape[0], -1, -1, -1)             # B 4L+2 R Q
-                area = (row_areas[r].unsqueeze(-1) * column_areas[q]).to(features.dtype)
-                predictions.append(area * self.mlp(torch.cat([nearest, encoding], dim=1)))
-        return torch.tanh(torch.stack(predictions).sum(dim=0))
-
-    def _encode(self, row_offset: Tensor, column_offset: Tensor) -> Tensor:
-        size = (-1, row_offset.shape[0], column_offset.shape[0])
-        along_rows = periodic_encoding(row_offset, self.num_frequencies).unsqueeze(-1).expand(size)
-        along_columns = periodic_encoding(column_offset, self.num_frequencies).unsqueeze(1).expand(size)
-        return torch.cat([along_rows, along_columns]).unsqueeze(0)  # 1 4L+2 R Q
+                nearest = nearest_rows.index_select(2, column_cells[q])                               # B R Q E
+                codes = row_codes[r].unsqueeze(1) + column_codes[q]                                   # R Q E
+                area = (row_areas[r].unsqueeze(-1) * column_areas[q]).unsqueeze(-1)                   # R Q 1
+                mean = mean + area.to(embedded.dtype) * self.hidden(nearest + codes.to(embedded.dtype))
+        return torch.tanh(self.output(mean)).permute(0, 3, 1, 2)                                      # B out R Q

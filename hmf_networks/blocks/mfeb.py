@@ -19,7 +19,7 @@ class MSF(nn.Module):
     def __init__(self, channels: int, *, num_scales: int = 4, reduction: int = 16) -> None:
         super().__init__()
         hidden = max(channels // reduction, 4)
-        self.score = nn.Sequential(nn.Conv2d(channels, hidden, 1), nn.ReLU(), nn.Conv2d(hidden, channels, 1))
+        self.score = nn.Sequential(nn.Conv2d(channels, hidden, 1), nn.LeakyReLU(0.1), nn.Conv2d(hidden, channels, 1))
         self.num_scales = num_scales
 
     def weights(self, scales: list[Tensor]) -> Tensor:

@@ -16,18 +16,18 @@ def pixel_centres(length: int, size: int, device: torch.device | None = None) ->
 
 
 def periodic_encoding(offset: Tensor, num_frequencies: int) -> Tensor:
-    """phi(x) = (x, sin 2^0 pi x, cos 2^0 pi x, ..., cos 2^(L-1) pi x) of paper section 3.5.
+    """phi(x) = (x, sin 2^0 pi x, ..., sin 2^(L-1) pi x, cos 2^0 pi x, ..., cos 2^(L-1) pi x), paper section 3.5.
 
     Args:
-        offset: signed distances in [-1, 1], (Q,).
+        offset: signed distances in [-1, 1], (...).
         num_frequencies: L.
 
     Returns:
-        (1 + 2L, Q).
+        (..., 1 + 2L).
     """
     frequencies = math.pi * 2.0 ** torch.arange(num_frequencies, device=offset.device, dtype=torch.float32)
-    angle = frequencies.unsqueeze(-1) * offset.unsqueeze(0)
-    return torch.cat([offset.unsqueeze(0), torch.sin(angle), torch.cos(angle)])
+    angle = offset.unsqueeze(-1) * frequencies
+    return torch.cat([offset.unsqueeze(-1), torch.sin(angle), torch.cos(angle)], dim=-1)
 
 
 def two_nearest(positions: Tensor, stride: int, num_cells: int) -> tuple[Tensor, Tensor, Tensor]:

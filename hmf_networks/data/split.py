@@ -1,0 +1,97 @@
+"""The split: whole patients into training, validation and testing, the same on every machine."""
+
+import hashlib
+import logging
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from hmf_networks.data.datalist import PART_NAMES, Parts, read_datalist, write_datalist
+from hmf_networks.data.folder import find_subjects, keep_complete, wanted_contrasts
+from hmf_networks.naming import Record, unknown_word
+
+__all__ = ["load_or_split", "read_datalist", "read_part", "split_by_patient", "write_datalist"]
+
+logger = logging.getLogger(__name__)
+
+FRACTIONS = (0.7, 0.1, 0.2)  # training, validation, testing of the paper's IXI experiment
+
+
+def split_by_patient(
+    records: Iterable[Record], *, fractions: Sequence[float] = FRACTIONS, seed: int = 0
+) -> Parts:
+    """Parts by patient: all sessions of a patient stay together; the order of `records` does not matter.
+
+    A part with a fraction above zero gets at least one patient; ValueError when there are too few.
+    """
+    sessions: dict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        sessions[record["patient"]].append(record)
+    patients = sorted(sessions, key=lambda patient: _lot(patient, seed))
+    parts: Parts = {}
+    for part, count in zip(PART_NAMES, _counts(len(patients), fractions), strict=True):
+        drawn, patients = sorted(patients[:count]), patients[count:]
+        parts[part] = [
+            record
+            for patient in drawn
+            for record in sorted(sessions[patient], key=lambda record: record.get("session", ""))
+        ]
+    return parts
+
+
+def read_part(path: str | Path, part: str, root: str | Path | None = None) -> list[Record]:
+    """The records of one part of a datalist; see `read_datalist`."""
+    if part not in PART_NAMES:
+        raise ValueError(unknown_word("part", part, PART_NAMES))
+    return read_datalist(path, root)[part]
+
+
+def load_or_split(
+    dataset_dir: str | Path,
+    sources: Sequence[str],
+    target: str | None,
+    datalist_path: str | Path,
+    fractions: Sequence[float] = FRACTIONS,
+    seed: int = 0,
+) -> Parts:
+    """The parts in the file `datalist_path`; when it is not there, split `dataset_dir` and write it.
+
+    A `dataset_dir` that is itself a datalist (.json) is taken as it is, nothing is split.
+    Safe for processes that start together: each writes the same bytes, atomically, and reads them back.
+    """
+    dataset_dir, datalist_path = Path(dataset_dir).resolve(), Path(datalist_path)
+    wanted = wanted_contrasts(sources, target)
+    if dataset_dir.is_file():
+        parts = read_datalist(dataset_dir)
+        return {part: keep_complete(records, wanted, dataset_dir) for part, records in parts.items()}
+    if datalist_path.exists():
+        logger.info("split read from %s; delete it to split again", datalist_path)
+    else:
+        records = find_subjects(dataset_dir, sources, target)
+        write_datalist(datalist_path, split_by_patient(records, fractions=fractions, seed=seed), dataset_dir)
+    parts = read_datalist(datalist_path, dataset_dir)
+    return {part: keep_complete(records, wanted, datalist_path) for part, records in parts.items()}
+
+
+def _lot(patient: str, seed: int) -> str:
+    """A patient's lot in the draw; by hash, so that no library version can change a split."""
+    return hashlib.sha256(f"{seed}/{patient}".encode()).hexdigest()
+
+
+def _counts(num_patients: int, fractions: Sequence[float]) -> list[int]:
+    """Patients for each part: one where the fraction is above zero, the others to who lacks most."""
+    if len(fractions) != len(PART_NAMES) or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
+        raise ValueError(
+            f"fractions {list(fractions)} must be three numbers >= 0 that sum to 1, e.g. [0.7, 0.1, 0.2]"
+        )
+    counts = [int(fraction > 0) for fraction in fractions]
+    if num_patients < sum(counts):
+        names = ", ".join(name for name, count in zip(PART_NAMES, counts, strict=True) if count)
+        raise ValueError(
+            f"{num_patients} patient(s) are too few for {names}: at least {sum(counts)} are needed; "
+            "add patients or set a fraction to 0"
+        )
+    for _ in range(num_patients - sum(counts)):
+        lacks = [round(num_patients * f - count, 6) for f, count in zip(fractions, counts, strict=True)]
+        counts[lacks.index(max(lacks))] += 1
+    return counts

@@ -1,0 +1,65 @@
+"""Names: the five contrasts, the record that describes a subject, and where its output goes.
+
+A record is a plain dict, one for each subject and session; every contrast that is present is in it:
+`{"patient": "lg01", "session": "1" or "", "layout": "bids", "t1": "/abs/path", "flair": ..., "label": ...}`.
+`label` is a segmentation and optional. `patient` is the key of every split.
+"""
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+Record = dict[str, str]
+
+CONTRASTS = ("t1", "t1c", "t2", "flair", "pd")
+LAYOUTS = ("bids", "ixi", "brats", "datalist")
+RECORD_KEYS = ("patient", "session", "layout", *CONTRASTS, "label")
+BIDS_SUFFIXES = {
+    "t1": "T1w",
+    "t1c": "T1w",
+    "t2": "T2w",
+    "flair": "FLAIR",
+    "pd": "PDw",
+}  # t1c: plus a ce- entity
+
+
+def unknown_word(kind: str, word: str, known: Iterable[str]) -> str:
+    """The text of an error: "unknown contrast 'flare'; known: t1, ...; did you mean 'flair'?"."""
+    known = list(known)
+    close = difflib.get_close_matches(word.lower(), known, n=1)
+    hint = f"; did you mean '{close[0]}'?" if close else ""
+    return f"unknown {kind} '{word}'; known: {', '.join(known)}{hint}"
+
+
+def check_contrasts(names: Sequence[str]) -> None:
+    """Raise ValueError, with a suggestion, unless every name is one of CONTRASTS."""
+    if isinstance(names, str):
+        raise ValueError(f"contrasts are a list, not the text '{names}'; write ['{names}']")
+    for name in names:
+        if name not in CONTRASTS:
+            raise ValueError(unknown_word("contrast", name, CONTRASTS))
+
+
+def subject_name(record: Mapping[str, str]) -> str:
+    """`patient[_session]`: names a subject in messages and its files in the output folder.
+
+    Raises ValueError when it could not be a plain file name: a patient '../x' would write elsewhere.
+    """
+    name = "_".join(part for part in (record["patient"], record.get("session", "")) if part)
+    if not name or name.startswith(".") or any(character in name for character in "/\\\0"):
+        raise ValueError(
+            f"subject '{name}' is no file name; use letters, digits, '-' and '_' for patient and session"
+        )
+    return name
+
+
+def output_path(record: Mapping[str, str], target: str) -> Path:
+    """Where the synthesised `target` goes, relative to the output folder; BIDS in, BIDS derivatives out."""
+    check_contrasts([target])
+    subject = subject_name(record)
+    if record.get("layout") != "bids":
+        return Path(subject) / f"{subject}_{target}_synth.nii.gz"
+    folders = [f"sub-{record['patient']}"] + ([f"ses-{record['session']}"] if record.get("session") else [])
+    contrast_agent = ["ce-gadolinium"] if target == "t1c" else []
+    name = "_".join([*folders, *contrast_agent, "desc-synth", BIDS_SUFFIXES[target]])
+    return Path(*folders) / "anat" / f"{name}.nii.gz"

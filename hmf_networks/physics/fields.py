@@ -1,0 +1,51 @@
+"""Smooth random fields over the head: cubic B-splines on a coarse lattice of knots.
+
+All lengths are millimetres from the centre of the field of view. The knots never depend on the voxel size,
+so one seed gives one and the same field at 1 mm and at 4 mm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+
+FIELD_OF_VIEW_MM = (160.0, 208.0, 160.0)  # left-right, front-back, foot-head: an adult brain and a small margin
+_SPLINE_STD = (151 / 315) ** 1.5  # of a cubic B-spline sum with independent unit coefficients, three axes
+
+
+def voxel_centres(spacing_mm: float) -> list[Floats]:
+    """Centres along each axis of the voxels that fill the field of view, in mm."""
+    counts = [max(1, round(extent / spacing_mm)) for extent in FIELD_OF_VIEW_MM]
+    return [((np.arange(count) - (count - 1) / 2) * spacing_mm).astype(np.float32) for count in counts]
+
+
+def knots(knot_mm: float) -> list[Floats]:
+    """Knots along each axis, `knot_mm` apart, with the rim that cubic splines need beyond the field of view."""
+    halves = [int(np.ceil(extent / 2 / knot_mm)) + 2 for extent in FIELD_OF_VIEW_MM]
+    return [(np.arange(-half, half + 1) * knot_mm).astype(np.float32) for half in halves]
+
+
+def expand(coefficients: Floats, knot_mm: float, axes_mm: Sequence[Floats]) -> Floats:
+    """Spline with these coefficients on `knots(knot_mm)`, read at the lattice `axes_mm`; straight lines stay exact."""
+    field = coefficients
+    for axis in (2, 1, 0):  # the largest axis product comes last, as one matrix product
+        weights = _cubic_spline((axes_mm[axis][:, None] - knots(knot_mm)[axis][None, :]) / knot_mm)
+        field = np.moveaxis(np.tensordot(weights, field, axes=(1, axis)), 0, axis)
+    return np.ascontiguousarray(field)
+
+
+def smooth_field(rng: np.random.Generator, knot_mm: float, axes_mm: Sequence[Floats]) -> Floats:
+    """Gaussian random field: mean 0, standard deviation 1, correlated over about two knots."""
+    shape = [len(axis) for axis in knots(knot_mm)]
+    coefficients = rng.standard_normal(shape, dtype=np.float32) / np.float32(_SPLINE_STD)
+    return expand(coefficients, knot_mm, axes_mm)
+
+
+def _cubic_spline(distance: Floats) -> Floats:
+    near, far = np.abs(distance), 2 - np.abs(distance)
+    inner = 2 / 3 - near**2 + near**3 / 2
+    return np.where(near < 1, inner, np.clip(far, 0, None) ** 3 / 6).astype(np.float32)

@@ -18,7 +18,7 @@ CENTRE_MNI_MM = (0.0, -17.0, 6.0)  # of the brain with its stem, so that it fill
 FILE_TO_MNI = np.array((-1, -1, 1), np.float32)  # files are written left, back, up
 WARP_KNOT_MM = 4.0
 
-SIZE = (0.93, 1.01)  # of the template, which is larger than the average brain
+SIZE = (0.89, 0.98)  # of the template, which is larger than the average brain
 STRETCH, SHEAR, TURN_DEGREES, SHIFT_MM = 0.03, 0.02, 5.0, 3.0  # largest deviation on each axis
 DEFORMATIONS = ((32.0, 3.0), (14.0, 1.2))  # knot distance and standard deviation, mm
 VENTRICLE_GROWTH_MM, VENTRICLE_REACH_MM = (-0.5, 3.5), 12.0

@@ -21,7 +21,7 @@ from hmf_networks.physics.protocols import draw_protocols
 from hmf_networks.physics.signal import Sequence, Tissue, signal, with_gadolinium
 
 VESSEL_WIDTH = 0.11  # in standard deviations of the two fields whose common zero line a vessel follows
-COMMON_KNOTS_MM, OWN_KNOT_MM = (9.0, 2.5), 4.0  # of the fields by which one tissue varies
+COMMON_KNOTS_MM, OWN_KNOT_MM = (14.0, 2.5), 2.5  # of the fields by which one tissue varies
 
 
 class Subject(NamedTuple):

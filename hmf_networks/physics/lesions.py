@@ -15,7 +15,7 @@ TUMOUR_SHARE = 0.3  # of the subjects with lesions; the others have plaques
 NUM_PLAQUES = (6, 28)
 ACTIVE_SHARE = 0.15  # of plaques that take up contrast agent
 PLAQUE_RADIUS_MM = (1.8, 6.0)
-TUMOUR_RADIUS_MM = (9.0, 18.0)  # rim and core; oedema reaches further
+TUMOUR_RADIUS_MM = (11.0, 20.0)  # rim and core; oedema reaches further
 EDGE_MM = 1.0  # width of the soft border
 
 

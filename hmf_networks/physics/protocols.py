@@ -10,7 +10,7 @@ T1_SPIN_ECHO = Sequence(tr=0.5, te=0.012)
 # Magnetisation-prepared gradient echo, read as one inversion recovery: longer TI at 3 T, where T1 is longer.
 T1_PREPARED = {1.5: Sequence(tr=2.1, te=0.004, ti=0.95), 3.0: Sequence(tr=2.3, te=0.004, ti=1.1)}
 NOMINAL = {"t2": Sequence(tr=4.5, te=0.095), "pd": Sequence(tr=3.5, te=0.018)}
-FLAIR = {"tr": 9.0, "te": 0.09}  # effective TE of a turbo readout
+FLAIR = {"tr": 9.0, "te": 0.10}  # effective TE of a turbo readout
 CSF_T1_SECONDS = 4.2  # what the operator's TI is meant to null
 
 PREPARED_SHARE = 0.7  # of subjects whose T1 is a prepared gradient echo; the others have spin echo

@@ -44,12 +44,12 @@ LESION_TISSUES = ("plaque", "active", "oedema", "rim", "core")
 DEEP_GREY_T1, DEEP_GREY_T2 = 0.86, 0.82
 
 # Gadolinium minutes after the injection, mmol/l: lowest and highest mean over people; our choice.
-GADOLINIUM = {"gm": (0.01, 0.03), "wm": (0.0, 0.01), "active": (0.15, 0.6), "rim": (0.25, 0.9), "blood": (1.5, 4.0)}
+GADOLINIUM = {"gm": (0.01, 0.03), "wm": (0.0, 0.01), "active": (0.1, 0.4), "rim": (0.12, 0.5), "blood": (1.5, 4.0)}
 
 # Spread inside one tissue, as a standard deviation of the logarithm: of what T1, T2 and water have in common
 # (more free water, less myelin: all three grow) and of what each has for itself.
-COMMON_SPREAD = Tissue(t1=0.060, t2=0.050, pd=0.020)
-OWN_SPREAD = Tissue(t1=0.030, t2=0.040, pd=0.010)
+COMMON_SPREAD = Tissue(t1=0.045, t2=0.045, pd=0.020)
+OWN_SPREAD = Tissue(t1=0.030, t2=0.060, pd=0.015)
 CSF_SHARE_OF_SPREAD = 0.3  # a fluid has no myelin to lose
 
 

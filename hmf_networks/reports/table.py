@@ -9,12 +9,13 @@ import csv
 import io
 import json
 import math
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from hmf_networks.atomic import write_whole
 
 KEYS = ("method", "subject", "protocol", "region")
 METRICS = ("psnr", "ssim", "nmse", "mae")
@@ -31,11 +32,9 @@ def write_scores(rows: Sequence[Row], csv_path: str | Path, json_path: str | Pat
     writer.writeheader()
     writer.writerows(_strict(rows))
     content = _strict({"confidence": CONFIDENCE, "rows": rows, "summary": summarise(rows)})
-    json_text = (
-        json.dumps(content, indent=1, allow_nan=False) + "\n"
-    )  # may refuse: before anything is written
-    _write_whole(Path(csv_path), text.getvalue())
-    _write_whole(Path(json_path), json_text)
+    json_text = json.dumps(content, indent=1, allow_nan=False) + "\n"  # may refuse: before anything is written
+    write_whole(csv_path, text.getvalue())
+    write_whole(json_path, json_text)
 
 
 def summarise(rows: Iterable[Row], num_resamples: int = 2000, seed: int = 0) -> list[dict[str, Any]]:
@@ -143,13 +142,3 @@ def _strict(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None if math.isnan(value) else str(float(value))
     return value
-
-
-def _write_whole(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part_path = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part_path.write_text(text, encoding="utf-8")
-        part_path.replace(path)
-    finally:
-        part_path.unlink(missing_ok=True)

@@ -1,0 +1,55 @@
+"""Slices of many volumes as one dataset: what is the same every epoch is cached, what is random comes after."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from monai.data import CacheDataset
+from torch.utils.data import Dataset
+
+from hmf_networks.naming import Record
+
+
+class SliceDataset(Dataset[dict[str, Any]]):
+    """`num_slices` samples for each record; an epoch is every slice once.
+
+    Args:
+        data: records.
+        preprocessing: record -> {"image": (S, H, W, num_slices), "label": (1, H, W, num_slices)}; deterministic,
+            its result is cached.
+        augmentation: {"image": (S, H, W), "label": (1, H, W)} -> the same, random.
+        num_slices: slices of a volume after preprocessing.
+        keys: what to slice; nothing else is kept.
+        cache_rate: share of the volumes held in memory; the others are read again for every slice.
+        num_workers: threads that fill the cache.
+    """
+
+    def __init__(
+        self,
+        data: Sequence[Record],
+        preprocessing: Callable[..., Any],
+        augmentation: Callable[..., Any] | None = None,
+        *,
+        num_slices: int = 60,
+        keys: Sequence[str] = ("image", "label"),
+        cache_rate: float = 1.0,
+        num_workers: int = 1,
+        progress: bool = True,
+    ) -> None:
+        if not data:
+            raise ValueError("no subject to train on: dataset_dir and datalist gave an empty list")
+        self.data = data
+        self.volumes = CacheDataset(
+            data, preprocessing, cache_rate=cache_rate, num_workers=num_workers, progress=progress, copy_cache=False
+        )
+        self.augmentation = augmentation
+        self.num_slices = num_slices
+        self.keys = tuple(keys)
+
+    def __len__(self) -> int:
+        return len(self.data) * self.num_slices
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        subject, number = divmod(index, self.num_slices)
+        volume = self.volumes[subject]
+        sample = {key: volume[key][..., number].clone() for key in self.keys}
+        return self.augmentation(sample) if self.augmentation is not None else sample

@@ -1,0 +1,89 @@
+"""Score the network and what it must beat on the same volumes, under named protocols, into one table."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from monai.inferers import Inferer
+from torch import Tensor, nn
+
+from hmf_networks.baselines.trivial import VoxelwiseLinear, fit_voxelwise_linear
+from hmf_networks.engines.checkpoint import load_weights
+from hmf_networks.metrics import affine_fit, slice_scores, to_unit, volume_scores
+from hmf_networks.naming import Record, subject_name
+from hmf_networks.reports.table import format_table, summarise, write_scores
+
+logger = logging.getLogger(__name__)
+
+Rival = Callable[[Tensor], Tensor]
+
+
+class ScoreTable:
+    """Handler of the evaluator: `scores.csv`, `scores.json` and a printed table at the end.
+
+    Args:
+        output_dir: folder of the two files.
+        method: what the evaluator's network is called in the table.
+        rivals: name -> callable, sources (1, S, X, Y, Z) -> target (1, 1, X, Y, Z), both in [-1, 1]; None is left out.
+
+    Needs image, label and pred of one volume a step in [-1, 1]; `region` in the batch, if there, is scored as "label".
+    """
+
+    def __init__(self, output_dir: str, *, method: str, rivals: Mapping[str, Rival | None] | None = None) -> None:
+        self.output_dir = Path(output_dir)
+        self.method = method
+        self.rivals = {name: rival for name, rival in (rivals or {}).items() if rival is not None}
+        self.rows: list[dict[str, Any]] = []
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.STARTED, lambda: self.rows.clear())
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self.score)
+        engine.add_event_handler(Events.COMPLETED, self.write)
+
+    def score(self, engine: Engine) -> None:
+        for record, sample in zip(engine.state.batch, engine.state.output, strict=True):
+            predictions = {self.method: sample["pred"]}
+            with torch.no_grad():
+                for name, rival in self.rivals.items():
+                    predictions[name] = rival(sample["image"][None])[0]
+            for method, prediction in predictions.items():
+                scores = volume_rows(prediction[0], sample["label"][0], record.get("region"))
+                self.rows += [{"method": method, "subject": subject_name(record), **row} for row in scores]
+
+    def write(self, _engine: Engine) -> None:
+        write_scores(self.rows, self.output_dir / "scores.csv", self.output_dir / "scores.json")
+        table = format_table(summarise(self.rows))
+        logger.info("scores written to %s\n\n%s", self.output_dir / "scores.csv", table)
+
+
+def volume_rows(prediction: Tensor, truth: Tensor, region: Tensor | None = None) -> list[dict[str, Any]]:
+    """Scores of one volume (X, Y, Z) in [-1, 1] under the protocols volume, affine and slice (docs/evaluation.md)."""
+    prediction, truth = (x.as_subclass(Tensor).float().cpu() for x in (prediction, truth))
+    brain = truth > -1
+    regions = {"brain": brain}
+    if region is not None and bool((region > 0).any()):
+        regions["label"] = region.as_subclass(Tensor)[0].cpu() > 0
+    predicted, true = to_unit(prediction).clamp(0, 1), to_unit(truth)
+    volume = volume_scores(predicted, true, regions)
+    affine = volume_scores(affine_fit(predicted, true, brain), true, regions)
+    rows = [{"protocol": "volume", "region": name, **scores} for name, scores in volume.items()]
+    rows += [{"protocol": "affine", "region": name, **scores} for name, scores in affine.items()]
+    return [*rows, {"protocol": "slice", "region": "whole", **slice_scores(predicted, true, brain)}]
+
+
+def fit_linear_on(records: Sequence[Record], preprocessing: Callable[[Any], Any]) -> VoxelwiseLinear:
+    """The voxelwise regression fitted on whole training subjects, read one at a time."""
+    volumes = (preprocessing(record) for record in records)
+    return fit_voxelwise_linear((volume["image"], volume["label"]) for volume in volumes)
+
+
+def trained_rival(network: nn.Module, path: str, inferer: Inferer, device: torch.device) -> Rival | None:
+    """A trained network as a rival, or None with a line in the log when its weights are not there."""
+    if not Path(path).is_file():
+        logger.info("no weights %s: that method is left out of the table", path)
+        return None
+    network = load_weights(network, path).to(device).eval()
+    return lambda image: inferer(image.to(device), network)

@@ -1,0 +1,90 @@
+"""Scanner units to the network's range and back. DESIGN: data contracts, "3D to slice" and "Back".
+
+Shapes: volumes (C, X, Y, Z).
+"""
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.transforms import MapTransform
+from torch import Tensor
+
+SIGNAL_SHARE = 0.05  # of the brightest signal; air noise of a clinical scan stays below, dark fluid above
+OUTPUT_MAXIMUM = 1000.0  # written volumes reach from 0 to this, so that integer viewers show them well
+
+
+def background_value(volume: Tensor) -> float:
+    """What the eight corners of (X, Y, Z) show in the median: air, or the value a brain extraction left."""
+    return volume[:: max(volume.shape[0] - 1, 1), :: max(volume.shape[1] - 1, 1), :: max(volume.shape[2] - 1, 1)].median().item()
+
+
+def foreground(volume: Tensor) -> Tensor:
+    """Voxels of (X, Y, Z) that differ from the background by more than a twentieth of the brightest signal."""
+    signal = (volume - background_value(volume)).abs()
+    some = signal[signal > 0]
+    if some.numel() == 0:
+        return torch.zeros_like(volume, dtype=torch.bool)
+    return signal > SIGNAL_SHARE * float(np.percentile(some.numpy(), 99.5))
+
+
+class ScaleForegroundd(MapTransform):
+    """Every channel by the percentiles of its own foreground to [-1, 1], clipped; untouched background to -1.
+
+    Args:
+        keys: volumes (C, X, Y, Z).
+        lower, upper: percentiles of the foreground that become -1 and 1.
+        background_key: where to put the mask (1, X, Y, Z) of voxels that are exactly background in every channel of
+            the first key, for `RestoreIntensityd`; None for nowhere.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        *,
+        lower: float = 0.5,
+        upper: float = 99.5,
+        background_key: str | None = None,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.lower, self.upper = lower, upper
+        self.background_key = background_key
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        sample = dict(data)
+        for key in self.key_iterator(sample):
+            volume = sample[key]
+            plain = volume.as_subclass(Tensor)
+            backgrounds = torch.stack([channel == background_value(channel) for channel in plain])
+            scaled = torch.stack([self._scale(channel) for channel in plain])
+            scaled[backgrounds] = -1.0
+            if self.background_key is not None and key == self.keys[0]:
+                sample[self.background_key] = backgrounds.all(dim=0, keepdim=True)
+            volume.copy_(scaled)
+        return sample
+
+    def _scale(self, channel: Tensor) -> Tensor:
+        signal = channel[foreground(channel)].numpy()
+        low, high = np.percentile(signal, [self.lower, self.upper])
+        return ((channel - low) / max(high - low, np.finfo(np.float32).tiny) * 2 - 1).clamp(-1, 1)
+
+
+class RestoreIntensityd(MapTransform):
+    """The prediction in [-1, 1] to 0..1000 by a fixed map; background of all sources becomes 0 again."""
+
+    def __init__(self, keys: KeysCollection = ("pred",), *, background_key: str | None = "background") -> None:
+        super().__init__(keys)
+        self.background_key = background_key
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        sample = dict(data)
+        for key in self.keys:
+            restored = ((sample[key] + 1) / 2 * OUTPUT_MAXIMUM).clamp(0, OUTPUT_MAXIMUM)
+            if self.background_key is not None:
+                mask = sample[self.background_key].to(restored.device)
+                restored = torch.where(mask, torch.zeros_like(restored), restored)
+            sample[key] = restored
+        return sample

@@ -1,0 +1,93 @@
+"""Write what was synthesised: NIfTI on the grid of the first source, a JSON sidecar, a picture."""
+
+import hashlib
+import json
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import torch
+from monai.transforms import MapTransform
+from numpy.typing import NDArray
+
+from hmf_networks import __version__
+from hmf_networks.atomic import write_whole
+from hmf_networks.naming import output_path
+from hmf_networks.nifti.write import write_volume_like
+from hmf_networks.transforms.intensity import OUTPUT_MAXIMUM
+from hmf_networks.transforms.preview import three_planes_png
+
+
+class SaveSynthesisd(MapTransform):
+    """Write `pred` (1, X, Y, Z), already back on the grid of the first source, and what belongs beside it.
+
+    Args:
+        output_dir: `naming.output_path` tells the names below it.
+        target: contrast of `pred`.
+        sources: contrasts of `image`, for sidecar and picture.
+        weights_path: the weights used; their hash goes into the sidecar.
+        preview: also write a three-plane picture.
+
+    The sample gains `output_path`.
+    """
+
+    def __init__(
+        self,
+        keys: str = "pred",
+        *,
+        output_dir: str,
+        target: str,
+        sources: Sequence[str],
+        weights_path: str | None = None,
+        preview: bool = True,
+    ) -> None:
+        super().__init__(keys)
+        self.output_dir = Path(output_dir)
+        self.target, self.sources = target, tuple(sources)
+        self.weights_sha256 = _sha256(weights_path) if weights_path and Path(weights_path).is_file() else None
+        self.preview = preview
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        sample = dict(data)
+        path = self.output_dir / output_path(sample, self.target)
+        values = torch.as_tensor(sample[self.keys[0]])[0].detach().cpu().numpy()
+        write_volume_like(sample["source_paths"][0], values, path)
+        write_whole(_beside(path, ".json"), json.dumps(self._sidecar(sample), indent=2) + "\n")
+        if self.preview:
+            write_whole(_beside(path, ".png"), self._picture(sample, values))
+        sample["output_path"] = str(path)
+        return sample
+
+    def _sidecar(self, sample: Mapping[Hashable, Any]) -> dict[str, Any]:
+        return {
+            "Description": f"Synthetic {self.target}: computed from other contrasts, not acquired. Not for diagnosis.",
+            "Sources": {name: Path(path).name for name, path in zip(self.sources, sample["source_paths"], strict=True)},
+            "Target": self.target,
+            "IntensityMap": f"value = (network output + 1) / 2 * {OUTPUT_MAXIMUM:g}, clipped to 0..{OUTPUT_MAXIMUM:g}",
+            "WeightsSha256": self.weights_sha256,
+            "GeneratedBy": {"Name": "hmf_networks", "Version": __version__},
+        }
+
+    def _picture(self, sample: Mapping[Hashable, Any], values: NDArray[np.float32]) -> bytes:
+        reference = nibabel.load(sample["source_paths"][0])
+        orientation = nibabel.io_orientation(reference.affine)
+        synthesised = nibabel.apply_orientation(values, orientation)
+        volumes = {name: _numpy(channel) for name, channel in zip(self.sources, sample["image"], strict=True)}
+        volumes[f"{self.target} (synthetic)"] = synthesised / OUTPUT_MAXIMUM * 2 - 1
+        zooms = nibabel.affines.voxel_sizes(reference.affine)
+        spacing_mm = [float(zooms[int(axis)]) for axis in np.argsort(orientation[:, 0])]
+        return three_planes_png(volumes, spacing_mm)
+
+
+def _numpy(channel: torch.Tensor) -> NDArray[np.float32]:
+    return torch.as_tensor(channel).detach().cpu().numpy()
+
+
+def _beside(path: Path, suffix: str) -> Path:
+    return path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + suffix)
+
+
+def _sha256(path: str) -> str:
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()

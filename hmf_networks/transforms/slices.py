@@ -1,0 +1,136 @@
+"""Volumes to planes of a fixed pixel size, and the coordinates that lead back. DESIGN: "3D to slice".
+
+The planes are perpendicular to the last axis (axial after orientation to RAS). Shapes: volumes (C, X, Y, Z), planes
+(B, C, H, W).
+"""
+
+import logging
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import MapTransform
+from torch import Tensor
+
+from hmf_networks.ops.coordinates import pixel_centres
+
+logger = logging.getLogger(__name__)
+
+PLANES = ("axial", "acquisition")
+THICK_SLICE = 1.8  # voxels longer than this many times their shortest side are thick slices
+MIN_FOREGROUND_SHARE = 0.15  # of the fullest slice: a slice with less holds no brain worth learning from
+
+
+def voxel_spacing_mm(volume: Tensor) -> list[float]:
+    """Voxel size of a MetaTensor (C, X, Y, Z); 1 mm where nothing is known."""
+    if not isinstance(volume, MetaTensor):
+        return [1.0, 1.0, 1.0]
+    return torch.linalg.vector_norm(volume.affine[:3, :3].double(), dim=0).tolist()
+
+
+def slice_axis(spacing_mm: Sequence[float], plane: str = "axial") -> int:
+    """Spatial axis (0, 1, 2) that the planes are perpendicular to, in RAS order.
+
+    "axial" is always 2, with a warning where that cuts across thick slices; "acquisition" is the coarsest axis.
+    """
+    if plane not in PLANES:
+        raise ValueError(f"plane must be one of {PLANES}, got {plane!r}")
+    coarsest = int(np.argmax(spacing_mm))
+    if spacing_mm[coarsest] < THICK_SLICE * min(spacing_mm):
+        coarsest = 2
+    if plane == "acquisition" or coarsest == 2:
+        return coarsest
+    logger.warning(
+        "axial planes cut across slices that are %.1f mm thick; plane 'acquisition' would follow them", max(spacing_mm)
+    )
+    return 2
+
+
+def resampled_size(size: int, spacing_mm: float, pixel_mm: float) -> int:
+    """Pixels of about `pixel_mm` that cover `size` voxels of `spacing_mm`; unchanged when it is near enough."""
+    return max(1, round(size * spacing_mm / pixel_mm))
+
+
+def resample_planes(planes: Tensor, size: tuple[int, int]) -> Tensor:
+    """Cover the same field with `size` equal pixels (B, C, *size): linear, averaging where pixels become larger."""
+    if tuple(planes.shape[2:]) == tuple(size):
+        return planes
+    return F.interpolate(planes, size=size, mode="bilinear", align_corners=False, antialias=True)
+
+
+def pad_planes(planes: Tensor, size: tuple[int, int], value: float = -1.0) -> tuple[Tensor, tuple[int, int]]:
+    """Pad evenly to at least `size`; also returns how many rows and columns came before the first pixel."""
+    missing = [max(0, wanted - have) for wanted, have in zip(size, planes.shape[2:], strict=True)]
+    before = (missing[0] // 2, missing[1] // 2)
+    padding = (before[1], missing[1] - before[1], before[0], missing[0] - before[0])
+    return F.pad(planes, padding, value=value), before
+
+
+def crop_planes(planes: Tensor, size: tuple[int, int]) -> Tensor:
+    """Cut out at most `size` around the centre."""
+    start = [max(0, (have - wanted) // 2) for wanted, have in zip(size, planes.shape[2:], strict=True)]
+    return planes[:, :, start[0] : start[0] + size[0], start[1] : start[1] + size[1]]
+
+
+def source_pixel_centres(size: int, resampled: int, before: int, device: torch.device | None = None) -> Tensor:
+    """Where the centres of `size` source pixels lie in a plane that was resampled and padded; in its pixels."""
+    return pixel_centres(resampled, size, device) + before
+
+
+class PlanesToGridd(MapTransform):
+    """Bring the in-plane pixels of (C, X, Y, Z) to `pixel_mm`, then pad or crop the plane to `size`.
+
+    Args:
+        keys: volumes in [-1, 1], on one grid.
+        pixel_mm: pixel size; a volume within half a pixel of it over the whole plane is not interpolated.
+        size: plane size, e.g. [256, 256].
+        plane: see `slice_axis`; the slice axis becomes the last.
+    """
+
+    def __init__(
+        self, keys: KeysCollection, *, pixel_mm: float = 1.0, size: Sequence[int] = (256, 256), plane: str = "axial"
+    ) -> None:
+        super().__init__(keys)
+        self.pixel_mm, self.size, self.plane = pixel_mm, (int(size[0]), int(size[1])), plane
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        sample = dict(data)
+        for key in self.keys:
+            spacing = voxel_spacing_mm(sample[key])
+            axis = slice_axis(spacing, self.plane)
+            planes = sample[key].as_subclass(Tensor).movedim(1 + axis, 0)  # Z C H W
+            in_plane = [spacing[a] for a in range(3) if a != axis]
+            height, width = (resampled_size(n, mm, self.pixel_mm) for n, mm in zip(planes.shape[2:], in_plane, strict=True))
+            planes = resample_planes(planes, (height, width))
+            planes = crop_planes(pad_planes(planes, self.size)[0], self.size)
+            sample[key] = planes.movedim(0, -1).contiguous()  # C H W Z
+        return sample
+
+
+class KeepBrainSlicesd(MapTransform):
+    """Keep `num_slices` slices, evenly spread over those that hold brain in the first key; fewer are repeated.
+
+    Every subject then has the same number of slices, and thick-slice scans weigh as much as thin ones.
+    """
+
+    def __init__(self, keys: KeysCollection, *, num_slices: int = 60) -> None:
+        super().__init__(keys)
+        self.num_slices = num_slices
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        sample = dict(data)
+        kept = brain_slices(sample[self.keys[0]])
+        chosen = kept[torch.linspace(0, len(kept) - 1, self.num_slices).round().long()]
+        for key in self.keys:
+            sample[key] = sample[key][..., chosen]
+        return sample
+
+
+def brain_slices(volume: Tensor) -> Tensor:
+    """Indices of the last axis of (C, X, Y, Z), in [-1, 1], whose foreground is a fair share of the largest slice's."""
+    area = (volume.as_subclass(Tensor) > -1).any(dim=0).sum(dim=(0, 1))  # Z
+    return torch.nonzero(area >= max(1.0, MIN_FOREGROUND_SHARE * float(area.max()))).flatten()

@@ -1,0 +1,155 @@
+"""A feature map becomes a continuous image. Paper section 3.5."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from hmf_networks.blocks.inrb import INRB
+from hmf_networks.ops.coordinates import periodic_encoding, pixel_centres
+
+strides = pytest.mark.parametrize("stride", [1, 2])
+
+
+def ramp(rows: Tensor, columns: Tensor) -> Tensor:
+    rows, columns = rows.unsqueeze(-1), columns.unsqueeze(0)
+    return 0.02 * rows - 0.03 * columns + 0.001 * rows * columns + 0.1
+
+
+def linear_inrb(stride: int) -> INRB:
+    """One whose MLP hands its one feature through: ReLU kept in its linear range, no positional code."""
+    inrb = INRB(1, 1, stride=stride, hidden_channels=4, num_hidden=3)
+    for name, parameter in inrb.named_parameters():
+        nn.init.eye_(parameter) if parameter.dim() > 1 else nn.init.zeros_(parameter)
+        if name in ("embed_row.weight", "embed_column.weight"):
+            nn.init.zeros_(parameter)
+    nn.init.constant_(inrb.embed_features.bias, 3.0)
+    nn.init.constant_(inrb.output.bias, -3.0)
+    return inrb
+
+
+QUERIES = {
+    "own grid": (torch.arange(1.0, 14), torch.arange(1.0, 18)),
+    "shifted by a fraction": (torch.arange(1.0, 14) + 0.37, torch.arange(1.0, 18) - 0.21),
+    "finer": (torch.linspace(0.5, 14.5, 41), torch.linspace(0.5, 18.5, 67)),
+    "coarser, stretched": (torch.linspace(0.6, 14, 5), torch.linspace(1, 18.2, 3)),
+}
+
+
+@strides
+@pytest.mark.parametrize("query", QUERIES.values(), ids=QUERIES)
+def test_a_linear_mlp_reproduces_a_bilinear_ramp_inside_the_plane(query, stride):
+    cells = [torch.arange(size / stride) * stride + (stride - 1) / 2 for size in (16, 20)]
+    decoded = linear_inrb(stride)(ramp(*cells)[None, None], *query)
+    torch.testing.assert_close(torch.atanh(decoded[0, 0]), ramp(*query), rtol=0, atol=3e-6)
+
+
+@strides
+def test_a_constant_is_constant_even_beyond_the_border(stride):
+    features = torch.full((1, 1, 5, 6), 0.4)
+    decoded = linear_inrb(stride)(features, torch.linspace(-3, 14, 23), torch.linspace(-3, 14, 19))
+    torch.testing.assert_close(decoded, torch.full((1, 1, 23, 19), 0.4).tanh())
+
+
+def plain_inrb(inrb: INRB, features: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Equation of section 3.5, point by point: the whole MLP on [z_t ; phi(row) ; phi(column)] for each neighbour."""
+    first = torch.cat([inrb.embed_features.weight, inrb.embed_row.weight, inrb.embed_column.weight], dim=1)
+
+    def mlp(z: Tensor) -> Tensor:
+        return inrb.output(inrb.hidden(first @ z + inrb.embed_features.bias))
+
+    image = torch.zeros(features.shape[0], inrb.output.out_features, len(rows), len(columns)).to(features)
+    height, width = features.shape[2:]
+    for b, r, q in torch.cartesian_prod(*map(torch.arange, (len(image), len(rows), len(columns)))).tolist():
+        row, column = ((x - (inrb.stride - 1) / 2) / inrb.stride for x in (rows[r], columns[q]))
+        for i in (row.floor(), row.floor() + 1):
+            for j in (column.floor(), column.floor() + 1):
+                z = features[b, :, int(i.clamp(0, height - 1)), int(j.clamp(0, width - 1))]
+                codes = [periodic_encoding(x, inrb.num_frequencies).to(z) for x in (row - i, column - j)]
+                opposite = (1 - (row - i).abs()) * (1 - (column - j).abs())
+                image[b, :, r, q] += opposite * mlp(torch.cat([z, *codes]))
+    return torch.tanh(image)
+
+
+@strides
+@pytest.mark.parametrize("num_hidden", [1, 3])
+def test_the_split_mlp_equals_the_equation_point_by_point(stride, num_hidden):
+    inrb = INRB(5, 2, stride=stride, hidden_channels=8, num_hidden=num_hidden, num_frequencies=4)
+    features, rows, columns = torch.randn(2, 5, 4, 3), torch.linspace(-2, 9, 7), torch.rand(5) * 6
+    torch.testing.assert_close(inrb(features, rows, columns), plain_inrb(inrb, features, rows, columns))
+
+
+def scattered_inrb(stride: int) -> INRB:
+    inrb = INRB(3, 1, stride=stride, hidden_channels=16, num_frequencies=4)
+    for parameter in inrb.parameters():
+        nn.init.normal_(parameter, std=0.4)
+    return inrb
+
+
+def test_at_stride_one_a_pixel_reads_its_own_cell_only():
+    features = torch.randn(1, 3, 5, 6, requires_grad=True)
+    decoded = scattered_inrb(1)(features, pixel_centres(5, 5), pixel_centres(6, 6))
+    decoded[0, 0, 2, 3].backward()
+    assert features.grad[0].abs().sum(0).nonzero().tolist() == [[2, 3]]
+
+
+def test_at_stride_two_a_pixel_reads_the_four_cells_about_it():
+    features = torch.randn(1, 3, 5, 6, requires_grad=True)
+    decoded = scattered_inrb(2)(features, pixel_centres(10, 10), pixel_centres(12, 12))
+    decoded[0, 0, 4, 7].backward()  # cells have their centres at 0.5, 2.5, 4.5, ...
+    assert features.grad[0].abs().sum(0).nonzero().tolist() == [[1, 3], [1, 4], [2, 3], [2, 4]]
+
+
+@strides
+def test_a_part_of_the_grid_is_decoded_as_in_the_whole(stride):
+    inrb, features = scattered_inrb(stride), torch.randn(2, 3, 8, 8)
+    rows, columns = torch.linspace(-0.5, 15, 20), torch.linspace(0.1, 15.5, 17)
+    whole = inrb(features, rows, columns)
+    torch.testing.assert_close(inrb(features, rows[3:8], columns[5:6]), whole[:, :, 3:8, 5:6])
+
+
+@strides
+def test_the_image_has_no_jump_where_the_neighbours_change(stride):
+    inrb, features = scattered_inrb(stride).double(), torch.randn(1, 3, 8, 8).double()
+    inrb.num_frequencies = 0  # high frequencies are steep, not discontinuous: leave them out
+    inrb.embed_row, inrb.embed_column = (nn.Linear(1, 16, bias=False) for _ in range(2))
+    inrb = inrb.float()
+    edge = stride * torch.arange(1.0, 7).unsqueeze(-1) + (stride - 1) / 2 + torch.tensor([-1e-4, 1e-4])
+    image = inrb(features.float(), edge.flatten(), edge.flatten())[0, 0]
+    assert (image[::2] - image[1::2]).abs().max() < 2e-3
+    assert (image[:, ::2] - image[:, 1::2]).abs().max() < 2e-3
+
+
+@strides
+def test_features_moved_by_a_cell_move_the_image_by_a_stride(stride):
+    inrb, features = scattered_inrb(stride), torch.randn(1, 3, 8, 8)
+    rows = torch.linspace(3, 9, 13) if stride == 2 else torch.linspace(3, 5, 13)
+    moved = inrb(features.roll((1, 1), (2, 3)), rows + stride, rows + stride)
+    torch.testing.assert_close(moved, inrb(features, rows, rows), rtol=1e-4, atol=1e-4)
+
+
+def test_rows_and_columns_are_coded_apart():
+    inrb, features = scattered_inrb(2), torch.ones(1, 3, 4, 4)
+    rows, columns = torch.tensor([2.9]), torch.tensor([3.3])
+    assert (inrb(features, rows, columns) - inrb(features, columns, rows)).abs().max() > 1e-3
+
+
+def test_the_image_stays_between_minus_one_and_one():
+    inrb = INRB(3, 1)
+    image = inrb(1e4 * torch.randn(1, 3, 4, 4), torch.arange(8.0), torch.arange(8.0))
+    assert image.abs().max() <= 1
+    assert image.abs().max() > 0.99
+
+
+@strides
+def test_every_parameter_gets_a_gradient(stride):
+    inrb = INRB(3, 2, stride=stride)
+    inrb(torch.randn(2, 3, 4, 4), torch.arange(4.0), torch.arange(4.0)).sum().backward()
+    assert all(x.grad is not None and x.grad.abs().max() > 0 for x in inrb.parameters())
+
+
+def test_the_defaults_are_ten_frequencies_and_three_layers_of_sixty_four():
+    inrb = INRB(64, 1)
+    assert inrb.embed_row.in_features == inrb.embed_column.in_features == 21
+    linears = [(x.in_features, x.out_features) for x in inrb.hidden if isinstance(x, nn.Linear)]
+    assert [inrb.embed_features.out_features, *linears, inrb.output.in_features] == [64, (64, 64), (64, 64), 64]
+    assert inrb.stride == 2

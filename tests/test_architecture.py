@@ -1,4 +1,4 @@
-"""The house as drawn in section 2 of the design: imports go downstairs, rooms on one floor do not know each other."""
+"""The house as drawn: imports only go downstairs, rooms on one floor do not know each other, no circles."""
 
 import ast
 import graphlib
@@ -19,7 +19,8 @@ FLOORS = {
     0: {"ops", "nifti", "physics", "naming"},
     1: {"blocks", "losses", "metrics", "data", "transforms", "preparation"},
     2: {"nets", "baselines", "engines", "reports"},
-    3: {"cli", "__main__"},
+    3: {"cli"},
+    4: {"__main__"},  # the doorstep: calls the command line
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 CATCH_ALLS = {"utils", "util", "common", "base", "helpers", "helper", "misc"}
@@ -30,7 +31,9 @@ def module_name(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-TREES = {module_name(path): ast.parse(path.read_text(encoding="utf-8")) for path in sorted(PACKAGE.rglob("*.py"))}
+TREES = {
+    module_name(path): ast.parse(path.read_text(encoding="utf-8")) for path in sorted(PACKAGE.rglob("*.py"))
+}
 
 
 def room_of(module: str) -> str:
@@ -80,8 +83,10 @@ def test_every_room_is_on_the_plan():
 
 def test_imports_only_go_downstairs_and_rooms_on_one_floor_do_not_know_each_other():
     inside = {name: tree for name, tree in TREES.items() if name != PACKAGE.name}
-    found = [crossings(importer, imported) for importer, tree in inside.items() for imported in imported_by(tree)]
-    assert [wrong for wrong in found if wrong] == []
+    found = {
+        crossings(importer, imported) for importer, tree in inside.items() for imported in imported_by(tree)
+    }
+    assert found - {None} == set()
 
 
 @pytest.mark.parametrize(
@@ -120,14 +125,22 @@ def test_baselines_use_generic_blocks_only():
 
 
 def test_no_file_or_folder_is_a_catch_all():
-    names = {part.strip("_") for path in PACKAGE.rglob("*") for part in path.relative_to(PACKAGE).with_suffix("").parts}
+    names = {
+        part.strip("_")
+        for path in PACKAGE.rglob("*")
+        for part in path.relative_to(PACKAGE).with_suffix("").parts
+    }
     assert names & CATCH_ALLS == set()
 
 
 def literals(tree: ast.AST) -> Iterator[ast.Constant]:
     """String literals that are not docstrings."""
     scopes = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-    prose = {id(node.body[0].value) for node in ast.walk(tree) if isinstance(node, scopes) and ast.get_docstring(node)}
+    prose = {
+        id(node.body[0].value)
+        for node in ast.walk(tree)
+        if isinstance(node, scopes) and ast.get_docstring(node)
+    }
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in prose:
             yield node
@@ -161,6 +174,8 @@ def test_what_starts_in_under_a_second_loads_neither_torch_nor_monai(module):
     name = PACKAGE.name + module
     if importlib.util.find_spec(name) is None or (module == ".__main__" and "hmf_networks.cli" not in TREES):
         pytest.skip(f"{name} is not built yet")
-    program = f"import sys, {name}; print(sorted({{'torch', 'monai', 'nibabel', 'scipy'}} & set(sys.modules)))"
+    program = (
+        f"import sys, {name}; print(sorted({{'torch', 'monai', 'nibabel', 'scipy'}} & set(sys.modules)))"
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

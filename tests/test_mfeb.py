@@ -51,12 +51,15 @@ def test_weights_see_the_mean_and_the_maximum_and_nothing_else_of_a_scale():
     msf, scales = MSF(6), random_scales()
     shuffled = [scale.flatten(2)[..., torch.randperm(35)].reshape(scale.shape) for scale in scales]
     torch.testing.assert_close(msf.weights(shuffled), msf.weights(scales))
-    peaked = scales[:3] + [scales[3] - (scales[3] - 9).mean((2, 3), keepdim=True) + 9]  # same shape, other mean
-    assert (msf.weights(peaked) - msf.weights(scales)).abs().max() > 1e-3
-    same_mean = [scale.clone() for scale in scales]
-    same_mean[3][:, :, 0, 0] += 50
-    same_mean[3][:, :, 0, 1] -= 50
-    assert (msf.weights(same_mean) - msf.weights(scales)).abs().max() > 1e-3
+    for change in (
+        [50, -50],
+        [-50, -50],
+    ):  # another maximum but the same mean; another mean, the same maximum
+        changed = [scale.clone() for scale in scales]
+        changed[3][:, :, 0, 0], changed[3][:, :, 1:, 0] = 9, -9  # keeps both changes away from the maximum
+        before = msf.weights(changed)
+        changed[3][:, :, 1, :2] += torch.tensor(change)
+        assert (msf.weights(changed) - before).abs().max() > 1e-3
 
 
 def test_fusion_is_the_weighted_sum_of_the_scales():
@@ -84,7 +87,9 @@ def test_without_dilated_features_the_reduced_map_is_all_that_is_left():
     torch.testing.assert_close(mfeb(stages), mfeb.reduce(torch.cat(stages, dim=1)))
 
 
-@pytest.mark.parametrize("build", [MFEB, ConcatReduce, lambda channels: MFEB(channels, selective_fusion="conv")])
+@pytest.mark.parametrize(
+    "build", [MFEB, ConcatReduce, lambda channels: MFEB(channels, selective_fusion="conv")]
+)
 def test_every_stage_and_every_parameter_counts(build):
     block, stages = build(8), [torch.randn(2, 8, 6, 6, requires_grad=True) for _ in range(3)]
     result = block(stages)

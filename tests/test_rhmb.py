@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from hmf_networks.blocks.conv import ConvBlock, ResidualBlock, UpConvBlock
@@ -31,7 +30,7 @@ def test_an_rhmb_with_nothing_to_say_is_relu():
     nn.init.dirac_(rhmb.mix_channels.weight)
     nn.init.zeros_(rhmb.mix_channels.bias)
     nn.init.zeros_(rhmb.residual.body[1][0].weight)
-    torch.testing.assert_close(rhmb(x), F.relu(x))
+    torch.testing.assert_close(rhmb(x), nn.functional.relu(x))
 
 
 def test_a_closed_gate_silences_the_branch():
@@ -85,7 +84,7 @@ def test_the_rank_of_the_step_size_is_a_sixteenth_of_the_channels_rounded_up(cha
 def test_a_residual_block_whose_body_is_silent_is_relu():
     block, x = ResidualBlock(4).eval(), torch.randn(1, 4, 5, 5)
     nn.init.zeros_(block.body[1][0].weight)
-    assert torch.equal(block(x), F.relu(x))
+    assert torch.equal(block(x), nn.functional.relu(x))
 
 
 def test_the_ends_of_a_residual_block_are_mirrored_so_that_a_constant_stays_constant():

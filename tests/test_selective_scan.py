@@ -28,7 +28,13 @@ sizes = pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
 
 
 def random_inputs(
-    length: int, states: int, groups: int, width: int, *, options: tuple[str, ...] = OPTIONAL, step: float = 1.0
+    length: int,
+    states: int,
+    groups: int,
+    width: int,
+    *,
+    options: tuple[str, ...] = OPTIONAL,
+    step: float = 1.0,
 ) -> dict[str, Tensor | bool]:
     """Arguments of `selective_scan` in float64; step sizes are about `step` and positive."""
     batch, channels = 2, groups * width
@@ -77,7 +83,13 @@ def test_the_loop_halves_its_state_when_delta_is_log_two_and_a_is_minus_one():
     log_two = math.log(2)
     u, ones = torch.tensor([[[1.0, 2.0, 4.0]]]), torch.ones(1, 1, 1, 3)
     y = selective_scan(
-        u, torch.full_like(u, log_two), -torch.ones(1, 1), ones, 3 * ones, torch.tensor([10.0]), backend="reference"
+        u,
+        torch.full_like(u, log_two),
+        -torch.ones(1, 1),
+        ones,
+        3 * ones,
+        torch.tensor([10.0]),
+        backend="reference",
     )
     states = torch.tensor([1.0, 2.5, 5.25]) * log_two  # 1, 1 / 2 + 2, 2.5 / 2 + 4
     torch.testing.assert_close(y[0, 0], 3 * states + 10 * u[0, 0])
@@ -109,7 +121,9 @@ def test_every_group_is_a_scan_of_its_own(backend):
         alone = {name: inputs[name][:, own] for name in ("u", "delta", "z")}
         alone |= {name: inputs[name][own] for name in ("A", "D", "delta_bias")}
         alone |= {name: inputs[name][:, group : group + 1] for name in ("B", "C")}
-        torch.testing.assert_close(selective_scan(**alone, delta_softplus=True, backend=backend), together[:, own])
+        torch.testing.assert_close(
+            selective_scan(**alone, delta_softplus=True, backend=backend), together[:, own]
+        )
 
 
 @pytest.mark.parametrize("backend", available_backends())
@@ -218,7 +232,8 @@ def test_bfloat16_inputs_get_gradients_near_those_of_the_loop(backend):
 def test_the_memory_layout_of_the_inputs_does_not_matter(backend):
     inputs = random_inputs(65, 4, 2, 5)
     turned = inputs | {
-        name: inputs[name].transpose(-1, -2).contiguous().transpose(-1, -2) for name in ("u", "delta", "A", "B", "z")
+        name: inputs[name].transpose(-1, -2).contiguous().transpose(-1, -2)
+        for name in ("u", "delta", "A", "B", "z")
     }
     turned["C"] = inputs["C"].repeat_interleave(2, dim=-1)[..., ::2]
     assert not any(turned[name].is_contiguous() for name in ("u", "delta", "A", "B", "C", "z"))

@@ -6,7 +6,14 @@ from torch import nn
 
 from hmf_networks.blocks.inrb import INRB
 from hmf_networks.blocks.rhmb import RHMB
-from hmf_networks.blocks.stand_ins import ConvContext, PixelHead, matching_width, mlp_head, num_parameters, pixel_head
+from hmf_networks.blocks.stand_ins import (
+    ConvContext,
+    PixelHead,
+    matching_width,
+    mlp_head,
+    num_parameters,
+    pixel_head,
+)
 from hmf_networks.ops.coordinates import pixel_centres
 
 HEAD = {"hidden_channels": 64, "num_hidden": 3, "num_frequencies": 10}

@@ -4,7 +4,8 @@ They are called like the networks: sources (B, S, H, W) in [-1, 1] -> target (B,
 Background is where every source is at -1. Any number of spatial axes will do.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -71,6 +72,14 @@ def fit_voxelwise_linear(pairs: Iterable[tuple[Tensor, Tensor]]) -> VoxelwiseLin
     model.weight.copy_(solution[:-1])
     model.bias.copy_(solution[-1])
     return model
+
+
+def fit_voxelwise_linear_on(
+    records: Iterable[Mapping[str, str]], preprocessing: Callable[[Any], Any]
+) -> VoxelwiseLinear:
+    """The regression over whole training subjects, each read, used and forgotten."""
+    volumes = (preprocessing(record) for record in records)
+    return fit_voxelwise_linear((volume["image"], volume["label"]) for volume in volumes)
 
 
 def _foreground_rows(image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:

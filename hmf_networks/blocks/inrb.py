@@ -53,15 +53,15 @@ class INRB(nn.Module):
         """Decode at rows x columns, positions in input pixels (`ops/coordinates.py`): (B, out_channels, R, Q)."""
         row_cells, row_offsets, row_areas = two_nearest(rows, self.stride, features.shape[2])
         column_cells, column_offsets, column_areas = two_nearest(columns, self.stride, features.shape[3])
-        row_codes = self.embed_row(periodic_encoding(row_offsets, self.num_frequencies))              # 2 R E
-        column_codes = self.embed_column(periodic_encoding(column_offsets, self.num_frequencies))     # 2 Q E
-        embedded = self.embed_features(features.permute(0, 2, 3, 1))                                  # B h w E
+        row_codes = self.embed_row(periodic_encoding(row_offsets, self.num_frequencies))  # 2 R E
+        column_codes = self.embed_column(periodic_encoding(column_offsets, self.num_frequencies))  # 2 Q E
+        embedded = self.embed_features(features.permute(0, 2, 3, 1))  # B h w E
         mean = embedded.new_zeros(1)
         for r in range(2):
-            nearest_rows = embedded.index_select(1, row_cells[r])                                     # B R w E
+            nearest_rows = embedded.index_select(1, row_cells[r])  # B R w E
             for q in range(2):
-                nearest = nearest_rows.index_select(2, column_cells[q])                               # B R Q E
-                codes = row_codes[r].unsqueeze(1) + column_codes[q]                                   # R Q E
-                area = (row_areas[r].unsqueeze(-1) * column_areas[q]).unsqueeze(-1)                   # R Q 1
+                nearest = nearest_rows.index_select(2, column_cells[q])  # B R Q E
+                codes = row_codes[r].unsqueeze(1) + column_codes[q]  # R Q E
+                area = (row_areas[r].unsqueeze(-1) * column_areas[q]).unsqueeze(-1)  # R Q 1
                 mean = mean + area.to(embedded.dtype) * self.hidden(nearest + codes.to(embedded.dtype))
-        return torch.tanh(self.output(mean)).permute(0, 3, 1, 2)                                      # B out R Q
+        return torch.tanh(self.output(mean)).permute(0, 3, 1, 2)  # B out R Q

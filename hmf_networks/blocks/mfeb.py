@@ -19,15 +19,17 @@ class MSF(nn.Module):
     def __init__(self, channels: int, *, num_scales: int = 4, reduction: int = 16) -> None:
         super().__init__()
         hidden = max(channels // reduction, 4)
-        self.score = nn.Sequential(nn.Conv2d(channels, hidden, 1), nn.LeakyReLU(0.1), nn.Conv2d(hidden, channels, 1))
+        self.score = nn.Sequential(
+            nn.Conv2d(channels, hidden, 1), nn.LeakyReLU(0.1), nn.Conv2d(hidden, channels, 1)
+        )
         self.num_scales = num_scales
 
     def weights(self, scales: list[Tensor]) -> Tensor:
         scores: list[Tensor] = []
         for scale in scales:
             average, maximum = scale.mean((2, 3), keepdim=True), scale.amax((2, 3), keepdim=True)
-            scores.append(self.score(average) + self.score(maximum))   # B C 1 1
-        return torch.stack(scores, dim=1).sigmoid().softmax(dim=1)     # B S C 1 1
+            scores.append(self.score(average) + self.score(maximum))  # B C 1 1
+        return torch.stack(scores, dim=1).sigmoid().softmax(dim=1)  # B S C 1 1
 
     def forward(self, scales: list[Tensor]) -> Tensor:
         return (self.weights(scales) * torch.stack(scales, dim=1)).sum(dim=1)  # B C H W
@@ -57,9 +59,9 @@ class MFEB(nn.Module):
         self.fuse = SELECTIVE_FUSIONS[selective_fusion](channels, num_scales=len(DILATIONS))
 
     def forward(self, stages: list[Tensor]) -> Tensor:
-        reduced = self.reduce(torch.cat(stages, dim=1))   # B C H W, F0 of the paper
+        reduced = self.reduce(torch.cat(stages, dim=1))  # B C H W, F0 of the paper
         scales = [branch(reduced) for branch in self.dilated]
-        return self.fuse(scales) + reduced                # B C H W
+        return self.fuse(scales) + reduced  # B C H W
 
 
 class ConcatReduce(nn.Module):

@@ -16,7 +16,9 @@ class MFM(nn.Module):
         super().__init__()
         hidden = max(channels // reduction, 4)
         self.score = nn.Sequential(
-            nn.Conv2d(channels, hidden, 1, bias=False), nn.LeakyReLU(0.1), nn.Conv2d(hidden, 2 * channels, 1, bias=False)
+            nn.Conv2d(channels, hidden, 1, bias=False),
+            nn.LeakyReLU(0.1),
+            nn.Conv2d(hidden, 2 * channels, 1, bias=False),
         )
         self.output = ConvBlock(2 * channels, channels)
 

@@ -16,7 +16,9 @@ class TokenMixer(nn.Module):
     The sum is taken on the map, not on the tokens, so nothing of the map is lost in the embedding.
     """
 
-    def __init__(self, channels: int, *, patch_size: int, state_size: int, directions: int, expand: int) -> None:
+    def __init__(
+        self, channels: int, *, patch_size: int, state_size: int, directions: int, expand: int
+    ) -> None:
         super().__init__()
         inner = expand * channels
         self.embed = nn.Conv2d(channels, channels, patch_size, stride=patch_size)
@@ -29,11 +31,11 @@ class TokenMixer(nn.Module):
         self.untokenise = nn.ConvTranspose2d(inner, channels, patch_size, stride=patch_size)
 
     def forward(self, x: Tensor) -> Tensor:
-        tokens = self.norm(self.embed(x).permute(0, 2, 3, 1))                # B h w C
-        gate = F.silu(self.gate(tokens)).permute(0, 3, 1, 2)                 # B E h w
-        branch = self.branch(tokens).permute(0, 3, 1, 2)                     # B E h w
-        branch = F.silu(self.pointwise(self.depthwise(branch)))              # B E h w
-        return x + self.untokenise(gate * self.ssm(branch))                  # B C H W
+        tokens = self.norm(self.embed(x).permute(0, 2, 3, 1))  # B h w C
+        gate = F.silu(self.gate(tokens)).permute(0, 3, 1, 2)  # B E h w
+        branch = self.branch(tokens).permute(0, 3, 1, 2)  # B E h w
+        branch = F.silu(self.pointwise(self.depthwise(branch)))  # B E h w
+        return x + self.untokenise(gate * self.ssm(branch))  # B C H W
 
 
 class RHMB(nn.Module):
@@ -48,7 +50,13 @@ class RHMB(nn.Module):
     """
 
     def __init__(
-        self, channels: int, *, patch_size: int = 2, state_size: int = 16, directions: int = 4, expand: int = 2
+        self,
+        channels: int,
+        *,
+        patch_size: int = 2,
+        state_size: int = 16,
+        directions: int = 4,
+        expand: int = 2,
     ) -> None:
         super().__init__()
         self.mix_tokens = TokenMixer(

@@ -24,14 +24,18 @@ class SSM2d(nn.Module):
         directions: 1, 2 or 4, in the order of `ops/scan_order.py`.
     """
 
-    def __init__(self, channels: int, *, state_size: int = 16, step_rank: int = 16, directions: int = 4) -> None:
+    def __init__(
+        self, channels: int, *, state_size: int = 16, step_rank: int = 16, directions: int = 4
+    ) -> None:
         super().__init__()
         if directions not in DIRECTIONS:
             raise ValueError(f"directions must be one of {DIRECTIONS}, got {directions}")
         self.directions = directions
         self.sizes = [step_rank, state_size, state_size]
         bound = channels**-0.5
-        self.project = nn.Parameter(torch.empty(directions, sum(self.sizes), channels).uniform_(-bound, bound))
+        self.project = nn.Parameter(
+            torch.empty(directions, sum(self.sizes), channels).uniform_(-bound, bound)
+        )
         bound = step_rank**-0.5
         self.step_weight = nn.Parameter(torch.empty(directions, channels, step_rank).uniform_(-bound, bound))
         self.step_bias = nn.Parameter(_initial_step_bias(directions * channels))
@@ -41,14 +45,21 @@ class SSM2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[2:]
-        u = image_to_sequences(x, self.directions)                       # B K d L
+        u = image_to_sequences(x, self.directions)  # B K d L
         step, B, C = torch.matmul(self.project, u).split(self.sizes, 2)  # B K R L, B K N L, B K N L
-        delta = torch.matmul(self.step_weight, step)                     # B K d L
+        delta = torch.matmul(self.step_weight, step)  # B K d L
         A = -torch.exp(self.A_log.float())
         y = selective_scan(
-            u.flatten(1, 2), delta.flatten(1, 2), A, B, C, self.D, delta_bias=self.step_bias, delta_softplus=True
+            u.flatten(1, 2),
+            delta.flatten(1, 2),
+            A,
+            B,
+            C,
+            self.D,
+            delta_bias=self.step_bias,
+            delta_softplus=True,
         )
-        return sequences_to_image(y.reshape(u.shape), height, width)     # B d H W
+        return sequences_to_image(y.reshape(u.shape), height, width)  # B d H W
 
 
 def _initial_step_bias(size: int) -> Tensor:

@@ -30,7 +30,7 @@ def matching_width(build: Callable[[int], nn.Module], wanted: int, *, largest: i
 
 
 class ConvContext(nn.Sequential):
-    """"w/o RHMB": four convolutions with the parameter count of the RHMB that they replace."""
+    """ "w/o RHMB": four convolutions with the parameter count of the RHMB that they replace."""
 
     def __init__(self, channels: int, **rhmb_arguments: int) -> None:
         with torch.device("meta"):
@@ -41,7 +41,10 @@ class ConvContext(nn.Sequential):
 
 def _conv_stack(channels: int, hidden: int) -> nn.Sequential:
     return nn.Sequential(
-        ConvBlock(channels, hidden), ConvBlock(hidden, hidden), ConvBlock(hidden, hidden), ConvBlock(hidden, channels)
+        ConvBlock(channels, hidden),
+        ConvBlock(hidden, hidden),
+        ConvBlock(hidden, hidden),
+        ConvBlock(hidden, channels),
     )
 
 
@@ -59,9 +62,15 @@ class PixelHead(nn.Module):
 
 
 def mlp_head(
-    in_channels: int, out_channels: int, *, stride: int, hidden_channels: int, num_hidden: int, num_frequencies: int
+    in_channels: int,
+    out_channels: int,
+    *,
+    stride: int,
+    hidden_channels: int,
+    num_hidden: int,
+    num_frequencies: int,
 ) -> PixelHead:
-    """"w/o INR": the same MLP, wider to match the parameters, without coordinates or neighbours."""
+    """ "w/o INR": the same MLP, wider to match the parameters, without coordinates or neighbours."""
 
     def build(width: int) -> nn.Sequential:
         layers: list[nn.Module] = []
@@ -76,13 +85,21 @@ def mlp_head(
 
 
 def pixel_head(
-    in_channels: int, out_channels: int, *, stride: int, hidden_channels: int, num_hidden: int, num_frequencies: int
+    in_channels: int,
+    out_channels: int,
+    *,
+    stride: int,
+    hidden_channels: int,
+    num_hidden: int,
+    num_frequencies: int,
 ) -> PixelHead:
     """The parameter-matched pixel-based decoder of figure 9: 3x3 convolution, ReLU, 7x7 convolution."""
 
     def build(width: int) -> nn.Sequential:
         return nn.Sequential(
-            nn.Conv2d(in_channels, width, 3, padding=1), nn.ReLU(), nn.Conv2d(width, out_channels, 7, padding=3)
+            nn.Conv2d(in_channels, width, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(width, out_channels, 7, padding=3),
         )
 
     wanted = _num_inrb_parameters(in_channels, out_channels, hidden_channels, num_hidden, num_frequencies)

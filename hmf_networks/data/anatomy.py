@@ -1,11 +1,12 @@
 """Brains of people who do not exist: the ICBM152 average, deformed, and made sharp and individual again.
 
-Points are millimetres in MNI directions (right, front, up) from CENTRE_MNI_MM. V brain voxels, K knots along an axis.
+Points are millimetres in MNI directions (right, front, up) from CENTRE_MNI_MM.
+Shapes: V brain voxels, K knots along an axis.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ from hmf_networks.physics.lesions import pushed_aside
 CENTRE_MNI_MM = (0.0, -17.0, 6.0)  # of the brain with its stem, so that it fills the field of view
 FILE_TO_MNI = np.array((-1, -1, 1), np.float32)  # files are written left, back, up
 WARP_KNOT_MM = 4.0
+MARGIN = 6  # voxels of the template kept around its brain
 
 SIZE = (0.89, 0.98)  # of the template, which is larger than the average brain
 STRETCH, SHEAR, TURN_DEGREES, SHIFT_MM = 0.03, 0.02, 5.0, 3.0  # largest deviation on each axis
@@ -48,7 +50,7 @@ class Mass(NamedTuple):
 
 
 class Anatomy(NamedTuple):
-    """One person: brain mask on the grid, and for its V voxels template points (3 V) and tissue fractions (V)."""
+    """One person: brain mask on the grid; template points (3 V) and tissue fractions (V) of its voxels."""
 
     brain: np.ndarray
     points_mm: Floats
@@ -65,12 +67,18 @@ def load_template() -> Template:
         raise RuntimeError("the simulator needs nilearn: pip install 'hmf-networks[demo]'") from error
     from scipy.ndimage import distance_transform_edt, gaussian_filter, label
 
-    gm_image = datasets.load_mni152_gm_template(resolution=1)
-    gm = np.asarray(gm_image.dataobj, np.float32)
-    wm = np.asarray(datasets.load_mni152_wm_template(resolution=1).dataobj, np.float32)
     pieces, _ = label(np.asarray(datasets.load_mni152_brain_mask(resolution=1).dataobj) > 0)
     brain = pieces == np.argmax(np.bincount(pieces.ravel())[1:]) + 1  # drops islands at the nose
-    first_mm = (gm_image.affine[:3, 3] - CENTRE_MNI_MM).astype(np.float32)
+    low, high = (edge(np.nonzero(brain), axis=1) for edge in (np.min, np.max))
+    low, high = np.maximum(low - MARGIN, 0), high + MARGIN + 1
+    window = tuple(slice(first, last) for first, last in zip(low, high, strict=True))
+    gm_image, wm_image = (
+        datasets.load_mni152_gm_template(resolution=1),
+        datasets.load_mni152_wm_template(resolution=1),
+    )
+    gm, wm = (np.asarray(image.dataobj, np.float32)[window] for image in (gm_image, wm_image))
+    brain = brain[window]
+    first_mm = (gm_image.affine[:3, 3] + low - CENTRE_MNI_MM).astype(np.float32)
     axes = [first + np.arange(size) for first, size in zip(first_mm, gm.shape, strict=True)]
     ventricles = brain & (gm + wm < 0.5) & (deep_region(np.meshgrid(*axes, indexing="ij", sparse=True)) > 0.3)
     distance = distance_transform_edt(~ventricles) - distance_transform_edt(ventricles)
@@ -81,7 +89,7 @@ def load_template() -> Template:
     return Template(gm, wm, soft_brain, smooth_distance, likelihood.astype(np.float32), first_mm)
 
 
-def deep_region(points_mm: Sequence[Floats]) -> Floats:
+def deep_region(points_mm: Iterable[Floats]) -> Floats:
     """Soft weight 0..1 of the box around basal ganglia, thalamus, ventricles and brain stem."""
     x, y, z = (axis + centre for axis, centre in zip(points_mm, CENTRE_MNI_MM, strict=True))
     return _step(33 - abs(x)) * _step(24 - y) * _step(y + 42) * _step(24 - z)
@@ -118,7 +126,11 @@ def _draw_warp(rng: np.random.Generator, mass: Mass | None) -> Floats:
     for knot_mm, deviation_mm in DEFORMATIONS:
         points += deviation_mm * np.stack([smooth_field(rng, knot_mm, axes) for _ in range(3)], -1)
     points = _grow_ventricles(points, growth_mm=rng.uniform(*VENTRICLE_GROWTH_MM))
-    return points if mass is None else pushed_aside(points, mass.centre_mm, strength=mass.strength, reach_mm=mass.reach_mm)
+    return (
+        points
+        if mass is None
+        else pushed_aside(points, mass.centre_mm, strength=mass.strength, reach_mm=mass.reach_mm)
+    )
 
 
 def _grow_ventricles(points: Floats, *, growth_mm: float) -> Floats:
@@ -126,7 +138,10 @@ def _grow_ventricles(points: Floats, *, growth_mm: float) -> Floats:
     flat = np.ascontiguousarray(np.moveaxis(points, -1, 0).reshape(3, -1))
     distance = sample(distance_map, flat)
     steps = np.eye(3, dtype=np.float32)[:, :, None]
-    outwards = np.stack([sample(distance_map, flat + step) - sample(distance_map, flat - step) for step in steps]) / 2
+    outwards = (
+        np.stack([sample(distance_map, flat + step) - sample(distance_map, flat - step) for step in steps])
+        / 2
+    )
     moved = flat - growth_mm * np.exp(-((distance / VENTRICLE_REACH_MM) ** 2)) * outwards
     return np.moveaxis(moved.reshape(3, *points.shape[:3]), 0, -1).astype(np.float32)
 

@@ -1,7 +1,7 @@
 """Simulated subjects: a random brain, MR physics and scanner artefacts, written as NIfTI in a known layout.
 
-For demonstrations and tests that need no data. Subject i of a seed is always the same person, however many are
-asked for, in whichever layout or set of contrasts; with another `spacing_mm` only its voxels and its noise differ.
+For demonstrations and tests that need no data. Subject i of a seed is always the same person, however many
+are asked for, in whichever layout or contrasts; with another `spacing_mm` only its voxels and noise differ.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def simulate_subjects(
     contrasts: Several[str] = CONTRASTS,
     lesion_share: float = 0.5,
 ) -> list[dict[str, Any]]:
-    """Write subjects 1..num_subjects below `output_dir`; contrasts that the layout has no name for are left out.
+    """Write subjects 1..num_subjects below `output_dir`, without contrasts that the layout has no name for.
 
     Returns one summary each: subject, kind, field_tesla, lesion_ml and files {contrast or label: path}.
     """
@@ -52,6 +52,8 @@ def simulate_subjects(
         raise ValueError(unknown_word("layout", layout, LAYOUTS))
     if num_subjects < 1:
         raise ValueError(f"num_subjects is {num_subjects}; ask for at least 1")
+    if seed < 0:
+        raise ValueError(f"seed is {seed}; it is a whole number from 0 up")
     if not 0.5 <= spacing_mm <= 8:
         raise ValueError(f"spacing_mm is {spacing_mm}; a brain can be drawn with voxels of 0.5 to 8 mm")
     if not 0 <= lesion_share <= 1:
@@ -158,7 +160,8 @@ def _tissue_maps(
         head[name] = tissues.varied(mean, factors, share=share)
     grey = head["gm"]
     head["gm"] = grey._replace(
-        t1=grey.t1 * (1 - (1 - tissues.DEEP_GREY_T1) * deep), t2=grey.t2 * (1 - (1 - tissues.DEEP_GREY_T2) * deep)
+        t1=grey.t1 * (1 - (1 - tissues.DEEP_GREY_T1) * deep),
+        t2=grey.t2 * (1 - (1 - tissues.DEEP_GREY_T2) * deep),
     )
     return head
 
@@ -168,7 +171,7 @@ def _mixed_signal(head: dict[str, Tissue], fractions: dict[str, Floats], sequenc
     total = np.zeros_like(fractions["gm"])
     for name, fraction in fractions.items():
         there = np.flatnonzero(fraction > 1e-3)
-        local = Tissue(*(values[there] for values in head[name]))
+        local = Tissue(*(np.asarray(values)[there] for values in head[name]))
         total[there] += fraction[there] * signal(local, sequence)
     return total
 

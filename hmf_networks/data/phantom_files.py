@@ -1,4 +1,4 @@
-"""Where a simulated subject's files go in each layout, and how they are written: the same bytes every time."""
+"""Where a simulated subject's files go in each layout, and how they are written: always the same bytes."""
 
 from __future__ import annotations
 
@@ -47,7 +47,9 @@ def offered_contrasts(layout: str, contrasts: Sequence[str]) -> list[str]:
     known = LAYOUTS[layout](1)
     offered = [name for name in contrasts if name in known]
     if not offered:
-        raise ValueError(f"layout '{layout}' holds none of {', '.join(contrasts)}; ask for one of {', '.join(known)}")
+        raise ValueError(
+            f"layout '{layout}' holds none of {', '.join(contrasts)}; ask for one of {', '.join(known)}"
+        )
     return offered
 
 
@@ -63,7 +65,7 @@ def refuse_existing(output_dir: Path, layout: str, numbers: Iterable[int]) -> No
 def write_subject(
     subject: Subject, output_dir: Path, *, layout: str, number: int, spacing_mm: float
 ) -> dict[str, str]:
-    """Write the images and labels that the layout knows; returns {"subject": name, contrast or label: path}."""
+    """Write what the layout has a name for; returns {"subject": name, contrast or label: path}."""
     volumes = subject.images | {"tissues": subject.tissue_labels, "lesions": subject.lesion_labels}
     if layout == "bids":
         volumes["lesions"] = (subject.lesion_labels > 0).astype(np.int16)
@@ -90,7 +92,7 @@ def write_nifti(path: Path, volume: np.ndarray, *, spacing_mm: float) -> None:
     image.set_sform(affine, code=1)
     image.header["descrip"] = b"simulated by hmf_networks, no real person"
     # no name and no time inside: the same seed gives the same bytes
-    with path.open("wb") as file, gzip.GzipFile("", "wb", compresslevel=3, fileobj=file, mtime=0) as packed:
+    with path.open("wb") as file, gzip.GzipFile("", "wb", compresslevel=1, fileobj=file, mtime=0) as packed:
         packed.write(image.to_bytes())
 
 

@@ -39,7 +39,12 @@ class SliceDataset(Dataset[dict[str, Any]]):
             raise ValueError("no subject to train on: dataset_dir and datalist gave an empty list")
         self.data = data
         self.volumes = CacheDataset(
-            data, preprocessing, cache_rate=cache_rate, num_workers=num_workers, progress=progress, copy_cache=False
+            data,
+            preprocessing,
+            cache_rate=cache_rate,
+            num_workers=num_workers,
+            progress=progress,
+            copy_cache=False,
         )
         self.augmentation = augmentation
         self.num_slices = num_slices

@@ -6,13 +6,15 @@ MONAI's CheckpointSaver writes in place, so a killed run leaves a broken file, a
 
 import io
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed
 from ignite.engine import Engine, Events
+from monai.inferers import Inferer
+from torch import Tensor
 
 from hmf_networks.atomic import write_whole
 
@@ -55,7 +57,9 @@ class TrainingCheckpoint:
 
     def load(self, engine: Engine) -> None:
         if not self.path.is_file():
-            raise FileNotFoundError(f"resume: no checkpoint {self.path}; train first, or drop resume or correct ckpt_dir")
+            raise FileNotFoundError(
+                f"resume: no checkpoint {self.path}; train first, or drop resume or correct ckpt_dir"
+            )
         content = torch.load(self.path, map_location="cpu", weights_only=True)
         for name, thing in self.objects.items():
             if name not in content:
@@ -93,13 +97,28 @@ def load_weights(network: torch.nn.Module, path: str) -> torch.nn.Module:
         FileNotFoundError, ValueError: no such file; weights of another network.
     """
     if not Path(path).is_file():
-        raise FileNotFoundError(f"ckpt_path {path}: no weights there; train first, or point ckpt_path to a model.pt")
+        raise FileNotFoundError(
+            f"ckpt_path {path}: no weights there; train first, or point ckpt_path to a model.pt"
+        )
     try:
         network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
-        raise ValueError(f"ckpt_path {path} holds weights of another network than network_def: {reason}") from error
+        raise ValueError(
+            f"ckpt_path {path} holds weights of another network than network_def: {reason}"
+        ) from error
     return network
+
+
+def trained_network(
+    network: torch.nn.Module, path: str, inferer: Inferer, device: torch.device
+) -> Callable[[Tensor], Tensor] | None:
+    """Volumes through a network with its weights, ready to be called; None, and a line in the log, without weights."""
+    if not Path(path).is_file():
+        logger.info("no weights %s: that method is left out", path)
+        return None
+    network = load_weights(network, path).to(device).eval()
+    return lambda image: inferer(image.to(device), network)
 
 
 def _to_bytes(content: Mapping[str, Any]) -> bytes:

@@ -69,15 +69,17 @@ class SliceSynthesisInferer(Inferer):
         spacing = voxel_spacing_mm(volume)
         axis = slice_axis(spacing, self.plane)
         in_plane_mm = [spacing[a] for a in range(3) if a != axis]
-        planes = volume.as_subclass(Tensor).movedim(1 + axis, 0)                    # Z S X Y
+        planes = volume.as_subclass(Tensor).movedim(1 + axis, 0)  # Z S X Y
         with_signal = torch.nonzero((planes > -1).flatten(1).any(dim=1)).flatten()  # Z'
         synthesised = planes.new_full((len(planes), 1, *planes.shape[2:]), -1.0)
-        for chosen in tqdm(with_signal.split(self.batch_size), desc="slices", disable=not self.progress, leave=False):
+        for chosen in tqdm(
+            with_signal.split(self.batch_size), desc="slices", disable=not self.progress, leave=False
+        ):
             decoded = self._planes(planes[chosen], in_plane_mm, network)
             if decoded.shape[1] != synthesised.shape[1]:
                 synthesised = synthesised.expand(-1, decoded.shape[1], -1, -1).clone()
             synthesised[chosen] = decoded.to(synthesised.dtype)
-        return synthesised.movedim(0, 1 + axis)                                     # out X Y Z
+        return synthesised.movedim(0, 1 + axis)  # out X Y Z
 
     def _planes(self, planes: Tensor, in_plane_mm: list[float], network: Callable[..., Tensor]) -> Tensor:
         source_size = planes.shape[2:]
@@ -86,7 +88,8 @@ class SliceSynthesisInferer(Inferer):
         padded = [-(-have // self.multiple) * self.multiple for have in padded]
         resampled, before = pad_planes(resample_planes(planes, (size[0], size[1])), (padded[0], padded[1]))
         rows, columns = (
-            source_pixel_centres(n, m, b, planes.device) for n, m, b in zip(source_size, size, before, strict=True)
+            source_pixel_centres(n, m, b, planes.device)
+            for n, m, b in zip(source_size, size, before, strict=True)
         )
         if self.decode == "coordinates":
             return network(resampled, coordinates=(rows, columns))

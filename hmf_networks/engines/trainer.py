@@ -57,7 +57,9 @@ class ConditionalGANTrainer(SupervisedTrainer):
         self.query_grid_share = query_grid_share
 
     def _iteration(self, engine: Any, batchdata: dict[str, Tensor]) -> dict[str, Any]:
-        sources, target = engine.prepare_batch(batchdata, engine.state.device, engine.non_blocking, **engine.to_kwargs)
+        sources, target = engine.prepare_batch(
+            batchdata, engine.state.device, engine.non_blocking, **engine.to_kwargs
+        )
         sources, target = sources.as_subclass(Tensor), target.as_subclass(Tensor)
         self.network.train()
         self.discriminator.train()
@@ -101,11 +103,21 @@ class ConditionalGANTrainer(SupervisedTrainer):
         self.fire_event(IterationEvents.LOSS_COMPLETED)
         self._step(loss, self.optimizer, self.scaler)
         self.fire_event(IterationEvents.BACKWARD_COMPLETED)
-        return {Keys.LOSS: loss.detach(), "pixel_loss": pixel.detach(), "adversarial_loss": adversarial.detach()}
+        return {
+            Keys.LOSS: loss.detach(),
+            "pixel_loss": pixel.detach(),
+            "adversarial_loss": adversarial.detach(),
+        }
 
-    def _verdict_loss(self, judge: Callable[..., Any], sources: Tensor, image: Tensor, *, is_real: bool) -> Tensor:
-        verdict = judge(torch.cat([sources, image], dim=1))[-1]  # MONAI returns all feature maps, the logits last
-        return self.adversarial_loss(verdict, target_is_real=is_real, for_discriminator=True)  # True: as told, not forced
+    def _verdict_loss(
+        self, judge: Callable[..., Any], sources: Tensor, image: Tensor, *, is_real: bool
+    ) -> Tensor:
+        verdict = judge(torch.cat([sources, image], dim=1))[
+            -1
+        ]  # MONAI returns all feature maps, the logits last
+        return self.adversarial_loss(
+            verdict, target_is_real=is_real, for_discriminator=True
+        )  # True: as told, not forced
 
     def _step(self, loss: Tensor, optimizer: Optimizer, scaler: Any) -> None:
         optimizer.zero_grad(set_to_none=True)
@@ -119,4 +131,3 @@ class ConditionalGANTrainer(SupervisedTrainer):
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.state.device.type, enabled=self.amp, **self.amp_kwargs)
-

@@ -105,7 +105,9 @@ class HMFMambaINR(nn.Module):
         self.fuse_1 = MODULATIONS[modulation](wide)
         self.up_2 = UpConvBlock(skip * wide, middle)
         self.fuse_2 = MODULATIONS[modulation](middle)
-        self.up_3 = UpConvBlock(skip * middle, narrow) if inr_stride == 1 else ConvBlock(skip * middle, narrow)
+        self.up_3 = (
+            UpConvBlock(skip * middle, narrow) if inr_stride == 1 else ConvBlock(skip * middle, narrow)
+        )
         self.fuse_3 = MODULATIONS[modulation](narrow)
         self.head = DECODERS[decoder](
             narrow,
@@ -135,27 +137,32 @@ class HMFMambaINR(nn.Module):
         """
         height, width = image.shape[2], image.shape[3]
         if height % self.multiple != 0 or width % self.multiple != 0:
-            raise ValueError(f"plane of {height} x {width} pixels: pad both sides to a multiple of {self.multiple}")
+            raise ValueError(
+                f"plane of {height} x {width} pixels: pad both sides to a multiple of {self.multiple}"
+            )
         if coordinates is None:
             size = (height, width) if output_size is None else output_size
-            coordinates = (pixel_centres(height, size[0], image.device), pixel_centres(width, size[1], image.device))
+            coordinates = (
+                pixel_centres(height, size[0], image.device),
+                pixel_centres(width, size[1], image.device),
+            )
         return self.head(self.features(image), coordinates[0], coordinates[1])  # B out R Q
 
     def features(self, image: Tensor) -> Tensor:
         """What the INRB reads: (B, w, H/s, W/s). Computed once, decoded at as many grids as one likes."""
-        encoded_1 = self.encode_1(image)                            # B w H W
-        encoded_2 = self.encode_2(encoded_1)                        # B 2w H/2 W/2
-        encoded_3 = self.encode_3(encoded_2)                        # B 4w H/4 W/4
+        encoded_1 = self.encode_1(image)  # B w H W
+        encoded_2 = self.encode_2(encoded_1)  # B 2w H/2 W/2
+        encoded_3 = self.encode_3(encoded_2)  # B 4w H/4 W/4
 
-        stage_1 = self.context_1(encoded_3)                         # B 4w H/4 W/4
+        stage_1 = self.context_1(encoded_3)  # B 4w H/4 W/4
         stage_2 = self.context_2(self.rcg_1(stage_1))
         stage_3 = self.context_3(self.rcg_2(stage_2))
         side = self.multi_scale([stage_1, stage_2, stage_3])
 
-        decoded = self.fuse_1(self.side_1(side), stage_3)           # B 4w H/4 W/4
-        decoded = self.up_2(self._join(decoded, encoded_3))         # B 2w H/2 W/2
+        decoded = self.fuse_1(self.side_1(side), stage_3)  # B 4w H/4 W/4
+        decoded = self.up_2(self._join(decoded, encoded_3))  # B 2w H/2 W/2
         decoded = self.fuse_2(_resize_like(self.side_2(side), decoded), decoded)
-        decoded = self.up_3(self._join(decoded, encoded_2))         # B w H/s W/s
+        decoded = self.up_3(self._join(decoded, encoded_2))  # B w H/s W/s
         return self.fuse_3(_resize_like(self.side_3(side), decoded), decoded)
 
     def _join(self, decoded: Tensor, encoded: Tensor) -> Tensor:

@@ -31,11 +31,15 @@ def read_volume(path: str | Path) -> tuple[NDArray[np.float32], NDArray[np.float
     try:
         values = np.asarray(header.dataobj, dtype=np.float32)
     except (OSError, EOFError, ValueError) as error:
-        raise VolumeError("E_TRUNCATED", path, f"its voxels cannot be read ({error}); fetch the file again") from error
+        raise VolumeError(
+            "E_TRUNCATED", path, f"its voxels cannot be read ({error}); fetch the file again"
+        ) from error
     if values.ndim == 4 and values.shape[3] == 1:
         values = values[..., 0]
     if values.ndim == 4:
-        raise VolumeError("E_4D", path, f"{values.shape[3]} volumes in one file; write the one you mean to its own file")
+        raise VolumeError(
+            "E_4D", path, f"{values.shape[3]} volumes in one file; write the one you mean to its own file"
+        )
     if values.ndim != 3 or 0 in values.shape:
         raise VolumeError("E_DIM", path, f"shape {values.shape}; a volume has three axes")
     num_nonfinite = values.size - int(np.isfinite(values).sum())
@@ -43,7 +47,9 @@ def read_volume(path: str | Path) -> tuple[NDArray[np.float32], NDArray[np.float
         logger.warning("W_NONFINITE %s: %d voxels that are not finite are taken as 0", path, num_nonfinite)
         values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
     if values.min() == values.max():
-        raise VolumeError("E_NO_SIGNAL", path, f"every voxel is {values.flat[0]:g}; give a scan that holds an image")
+        raise VolumeError(
+            "E_NO_SIGNAL", path, f"every voxel is {values.flat[0]:g}; give a scan that holds an image"
+        )
     return values, header.affine
 
 

@@ -13,7 +13,17 @@ from hmf_networks.nifti.read import read_header
 
 GEOMETRY = (
     *("pixdim", "xyzt_units", "qform_code", "sform_code"),
-    *("quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z"),
+    *(
+        "quatern_b",
+        "quatern_c",
+        "quatern_d",
+        "qoffset_x",
+        "qoffset_y",
+        "qoffset_z",
+        "srow_x",
+        "srow_y",
+        "srow_z",
+    ),
 )
 
 
@@ -27,7 +37,9 @@ def write_volume_like(reference_path: str | Path, values: NDArray[Any], path: st
     """
     reference = read_header(reference_path)
     if values.shape != reference.shape[:3]:
-        raise ValueError(f"{path}: shape {values.shape} is not that of {reference_path}, {reference.shape[:3]}")
+        raise ValueError(
+            f"{path}: shape {values.shape} is not that of {reference_path}, {reference.shape[:3]}"
+        )
     is_nifti2 = isinstance(reference, nibabel.Nifti2Pair)
     image = (nibabel.Nifti2Image if is_nifti2 else nibabel.Nifti1Image)(values.astype(np.float32), None)
     image.header.set_data_dtype(np.float32)

@@ -41,11 +41,13 @@ def scan_chunked(
     padding = chunks * steps - length  # delta = 0 neither decays nor drives the state
     within = (batch, groups, channels // groups, chunks, steps)
     d_first = (4, 0, 3, 1, 2)
-    delta_t = F.pad(wide_delta, (0, padding)).reshape(within).permute(d_first).contiguous()         # T B K G d
-    drive_t = F.pad(wide_delta * wide_u, (0, padding)).reshape(within).permute(d_first).contiguous()  # T B K G d
+    delta_t = F.pad(wide_delta, (0, padding)).reshape(within).permute(d_first).contiguous()  # T B K G d
+    drive_t = (
+        F.pad(wide_delta * wide_u, (0, padding)).reshape(within).permute(d_first).contiguous()
+    )  # T B K G d
     over_states = (batch, groups, num_states, chunks, steps)
-    B_t = F.pad(B.to(dtype), (0, padding)).reshape(over_states).permute(d_first).contiguous()       # T B K G N
-    C_t = F.pad(C.to(dtype), (0, padding)).reshape(over_states).permute(d_first).contiguous()       # T B K G N
+    B_t = F.pad(B.to(dtype), (0, padding)).reshape(over_states).permute(d_first).contiguous()  # T B K G N
+    C_t = F.pad(C.to(dtype), (0, padding)).reshape(over_states).permute(d_first).contiguous()  # T B K G N
     A_g = A.to(dtype).reshape(groups, channels // groups, num_states).transpose(1, 2).contiguous()  # G N d
 
     if torch.jit.is_scripting():
@@ -112,7 +114,9 @@ class _Walk(torch.autograd.Function):
         for t in range(steps):
             states.append(torch.addcmul(drive[t].unsqueeze(-2) * B[t].unsqueeze(-1), decays[t], states[-1]))
 
-        carry = _chunk_ends(delta, grad_y.contiguous(), A, C, decays)  # gradient of the state a chunk hands on
+        carry = _chunk_ends(
+            delta, grad_y.contiguous(), A, C, decays
+        )  # gradient of the state a chunk hands on
         grad_delta, grad_drive = torch.empty_like(delta), torch.empty_like(drive)
         grad_A, grad_B, grad_C = torch.zeros_like(A), torch.empty_like(B), torch.empty_like(C)
         for t in reversed(range(steps)):

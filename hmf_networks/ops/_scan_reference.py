@@ -24,15 +24,17 @@ def scan_reference(
     dtype = torch.promote_types(u.dtype, torch.float32)
     u_in, u, delta, A = u, u.to(dtype), delta.to(dtype), A.to(dtype)
     repeats = u.shape[1] // B.shape[1]
-    B = B.to(dtype).repeat_interleave(repeats, dim=1)          # B G*d N L
-    C = C.to(dtype).repeat_interleave(repeats, dim=1)          # B G*d N L
+    B = B.to(dtype).repeat_interleave(repeats, dim=1)  # B G*d N L
+    C = C.to(dtype).repeat_interleave(repeats, dim=1)  # B G*d N L
     if delta_bias is not None:
         delta = delta + delta_bias.to(dtype)[:, None]
     if delta_softplus:
         delta = F.softplus(delta)
-    state = torch.zeros_like(A).expand(u.shape[0], -1, -1)     # B G*d N
+    state = torch.zeros_like(A).expand(u.shape[0], -1, -1)  # B G*d N
     outputs = []
-    for u_t, delta_t, B_t, C_t in zip(u.unbind(-1), delta.unbind(-1), B.unbind(-1), C.unbind(-1), strict=True):
+    for u_t, delta_t, B_t, C_t in zip(
+        u.unbind(-1), delta.unbind(-1), B.unbind(-1), C.unbind(-1), strict=True
+    ):
         state = torch.exp(delta_t[..., None] * A) * state + (delta_t * u_t)[..., None] * B_t
         outputs.append((state * C_t).sum(-1))
     y = torch.stack(outputs, dim=-1)

@@ -1,4 +1,4 @@
-"""What the scanner adds to the signal: coil shading, blur, noise, and an arbitrary scale of the stored numbers."""
+"""What the scanner adds to the signal: coil shading, blur, noise, an arbitrary scale of stored numbers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from numpy.typing import NDArray
 
 from hmf_networks.physics.fields import Floats, smooth_field
 
-BIAS_RANGE = (0.10, 0.30)  # brightest over darkest place of the brain, minus one: clinical scans, not corrected
+BIAS_RANGE = (
+    0.10,
+    0.30,
+)  # brightest over darkest place of the brain, minus one: clinical scans, not corrected
 BIAS_KNOT_MM = 70.0
 SNR_RANGE = (15.0, 40.0)  # white matter signal over noise sigma
 BLUR_SIGMA_MM = (0.4, 0.7)
@@ -39,6 +42,6 @@ def rician_noise(rng: np.random.Generator, values: Floats, *, sigma: float) -> F
 
 
 def stored(values: Floats, *, level: float) -> NDArray[np.int16]:
-    """Integers as in a file: the 99.5th percentile becomes `level`; never 0, which means outside the brain."""
+    """Integers as in a file: the 99.5th percentile becomes `level`; never 0, which means no brain."""
     scale = level / max(float(np.percentile(values, 99.5)), 1e-6)
     return np.clip(np.rint(values * scale), 1, np.iinfo(np.int16).max).astype(np.int16)

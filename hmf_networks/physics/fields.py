@@ -13,7 +13,11 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 
-FIELD_OF_VIEW_MM = (160.0, 208.0, 160.0)  # left-right, front-back, foot-head: an adult brain and a small margin
+FIELD_OF_VIEW_MM = (
+    160.0,
+    208.0,
+    160.0,
+)  # left-right, front-back, foot-head: an adult brain and a small margin
 _SPLINE_STD = (151 / 315) ** 1.5  # of a cubic B-spline sum with independent unit coefficients, three axes
 
 
@@ -24,13 +28,13 @@ def voxel_centres(spacing_mm: float) -> list[Floats]:
 
 
 def knots(knot_mm: float) -> list[Floats]:
-    """Knots along each axis, `knot_mm` apart, with the rim that cubic splines need beyond the field of view."""
+    """Knots along each axis, `knot_mm` apart, with the rim that cubic splines need beyond the edge."""
     halves = [int(np.ceil(extent / 2 / knot_mm)) + 2 for extent in FIELD_OF_VIEW_MM]
     return [(np.arange(-half, half + 1) * knot_mm).astype(np.float32) for half in halves]
 
 
 def expand(coefficients: Floats, knot_mm: float, axes_mm: Sequence[Floats]) -> Floats:
-    """Spline with these coefficients on `knots(knot_mm)`, read at the lattice `axes_mm`; straight lines stay exact."""
+    """Spline with these coefficients on `knots(knot_mm)`, read at `axes_mm`; straight lines stay exact."""
     field = coefficients
     for axis in (2, 1, 0):  # the largest axis product comes last, as one matrix product
         weights = _cubic_spline((axes_mm[axis][:, None] - knots(knot_mm)[axis][None, :]) / knot_mm)

@@ -1,4 +1,4 @@
-"""Lesions drawn in template space, before the anatomy is warped: plaques of multiple sclerosis, or one tumour.
+"""Lesions drawn in template space, before the anatomy is warped: multiple sclerosis plaques, or one tumour.
 
 A map is the fraction 0..1 of a lesion tissue in each voxel of the template (1 mm).
 """
@@ -11,10 +11,10 @@ import numpy as np
 
 from hmf_networks.physics.fields import Floats
 
-TUMOUR_SHARE = 0.3  # of the subjects with lesions; the others have plaques
-NUM_PLAQUES = (6, 28)
+TUMOUR_SHARE = 0.35  # of the subjects with lesions; the others have plaques
+NUM_PLAQUES = (8, 30)
 ACTIVE_SHARE = 0.15  # of plaques that take up contrast agent
-PLAQUE_RADIUS_MM = (1.8, 6.0)
+PLAQUE_RADIUS_MM = (2.0, 7.5)
 TUMOUR_RADIUS_MM = (11.0, 20.0)  # rim and core; oedema reaches further
 EDGE_MM = 1.0  # width of the soft border
 
@@ -22,9 +22,10 @@ EDGE_MM = 1.0  # width of the soft border
 def draw_plaques(rng: np.random.Generator, likelihood: Floats) -> dict[str, Floats]:
     """Several ellipsoids, centres drawn by `likelihood` (template grid): {"plaque": map, "active": map}."""
     maps = {name: np.zeros(likelihood.shape, np.float32) for name in ("plaque", "active")}
-    cumulative = np.cumsum(likelihood, dtype=np.float64)
+    candidates = np.flatnonzero(likelihood)
+    cumulative = np.cumsum(likelihood.ravel()[candidates], dtype=np.float64)
     for index in range(int(rng.integers(*NUM_PLAQUES, endpoint=True))):
-        flat = np.searchsorted(cumulative, rng.random() * cumulative[-1])
+        flat = candidates[np.searchsorted(cumulative, rng.random() * cumulative[-1])]
         centre = np.array(np.unravel_index(flat, likelihood.shape))
         smallest, largest = PLAQUE_RADIUS_MM
         radius = smallest * (largest / smallest) ** (rng.random() ** 1.5)  # many small, few large
@@ -40,7 +41,11 @@ def draw_tumour(rng: np.random.Generator, shape: Sequence[int], centre: np.ndarr
     seed = int(rng.integers(2**31))
     core_radius, oedema_radius = radius - rng.uniform(3, 7), radius * rng.uniform(1.35, 1.9)
     whole, inner, outer = (np.zeros(tuple(shape), np.float32) for _ in range(3))
-    for image, reach, crinkle in ((inner, core_radius, 0.30), (whole, radius, 0.22), (outer, oedema_radius, 0.45)):
+    for image, reach, crinkle in (
+        (inner, core_radius, 0.30),
+        (whole, radius, 0.22),
+        (outer, oedema_radius, 0.45),
+    ):
         _stamp(np.random.default_rng(seed), image, centre, radius=reach, crinkle=crinkle)
     inner = np.minimum(inner, whole)
     return {"core": inner, "rim": whole - inner, "oedema": np.clip(outer - whole, 0, 1)}
@@ -56,7 +61,7 @@ def pushed_aside(points_mm: Floats, centre_mm: np.ndarray, *, strength: float, r
 def _stamp(
     rng: np.random.Generator, image: Floats, centre: np.ndarray, *, radius: float, crinkle: float = 0.25
 ) -> None:
-    """Lay one irregular soft ellipsoid into the image, in place: the larger of the old and the new fraction."""
+    """Lay one irregular soft ellipsoid into the image, in place: the larger of old and new fraction."""
     stretch = np.exp(rng.uniform(-0.35, 0.35, 3))
     turn, _ = np.linalg.qr(rng.standard_normal((3, 3)))
     waves = rng.standard_normal((4, 3)) * 2.2
@@ -65,7 +70,9 @@ def _stamp(
     low = np.maximum(centre - reach, 0)
     high = np.minimum(centre + reach + 1, image.shape)
     window = tuple(slice(first, last) for first, last in zip(low, high, strict=True))
-    points = np.stack(np.meshgrid(*(np.arange(a, b) for a, b in zip(low, high, strict=True)), indexing="ij"), -1)
+    points = np.stack(
+        np.meshgrid(*(np.arange(a, b) for a, b in zip(low, high, strict=True)), indexing="ij"), -1
+    )
     local = (points - centre) @ turn / (radius * stretch)
     ripple = crinkle * np.sin(local @ waves.T + phases).mean(-1) * 2
     distance_mm = (np.linalg.norm(local, axis=-1) - 1 - ripple) * radius

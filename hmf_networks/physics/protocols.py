@@ -13,12 +13,12 @@ NOMINAL = {"t2": Sequence(tr=4.5, te=0.095), "pd": Sequence(tr=3.5, te=0.018)}
 FLAIR = {"tr": 9.0, "te": 0.10}  # effective TE of a turbo readout
 CSF_T1_SECONDS = 4.2  # what the operator's TI is meant to null
 
-PREPARED_SHARE = 0.7  # of subjects whose T1 is a prepared gradient echo; the others have spin echo
+PREPARED_SHARE = 0.8  # of subjects whose T1 is a prepared gradient echo; the others have spin echo
 TIME_SPREAD, INVERSION_SPREAD = 0.10, 0.03  # largest relative deviation of TR and TE, and of TI
 
 
 def draw_protocols(rng: np.random.Generator, field_tesla: float) -> dict[str, Sequence]:
-    """One subject's sequences: {"t1": ..., "t1c": ..., "t2": ..., "flair": ..., "pd": ...}; t1c repeats t1."""
+    """One subject's: {"t1": ..., "t1c": ..., "t2": ..., "flair": ..., "pd": ...}; t1c repeats t1."""
     t1 = _vary(rng, T1_PREPARED[field_tesla] if rng.random() < PREPARED_SHARE else T1_SPIN_ECHO)
     others = {name: _vary(rng, sequence) for name, sequence in NOMINAL.items()}
     flair = _vary(rng, Sequence(**FLAIR))

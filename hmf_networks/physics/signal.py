@@ -1,16 +1,17 @@
 """Signal equations of magnetic resonance: what a tissue gives under a sequence.
 
-All times are seconds, concentrations mmol/l. `pd` is the proton density relative to water, 0..1; the signal has
-the same unit. Scalars and arrays mix freely.
+All times are seconds, concentrations mmol/l. `pd` is the proton density relative to water, 0..1; the signal
+has the same unit. Scalars and arrays mix freely.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from hmf_networks.physics.fields import Floats
+Quantity = float | NDArray[np.floating[Any]]  # one number, or one per voxel
 
 # Relaxivity of gadolinium chelates in blood plasma at 37 degrees, 1/(mmol/l)/s: 3.6-5.2 (Rohrer 2005).
 RELAXIVITY_T1, RELAXIVITY_T2 = 4.5, 5.5
@@ -19,9 +20,9 @@ RELAXIVITY_T1, RELAXIVITY_T2 = 4.5, 5.5
 class Tissue(NamedTuple):
     """Relaxation times in seconds and relative proton density; each one number or one per voxel."""
 
-    t1: float | Floats
-    t2: float | Floats
-    pd: float | Floats
+    t1: Quantity
+    t2: Quantity
+    pd: Quantity
 
 
 class Sequence(NamedTuple):
@@ -32,17 +33,17 @@ class Sequence(NamedTuple):
     ti: float | None = None
 
 
-def spin_echo(tissue: Tissue, *, tr: float, te: float) -> float | Floats:
+def spin_echo(tissue: Tissue, *, tr: float, te: float) -> Quantity:
     return tissue.pd * (1 - np.exp(-tr / tissue.t1)) * np.exp(-te / tissue.t2)
 
 
-def inversion_recovery(tissue: Tissue, *, tr: float, te: float, ti: float) -> float | Floats:
+def inversion_recovery(tissue: Tissue, *, tr: float, te: float, ti: float) -> Quantity:
     """Magnitude image, as scanners store it: a tissue past its null point turns bright again."""
     recovered = 1 - 2 * np.exp(-ti / tissue.t1) + np.exp(-tr / tissue.t1)
     return np.abs(tissue.pd * recovered) * np.exp(-te / tissue.t2)
 
 
-def signal(tissue: Tissue, sequence: Sequence) -> float | Floats:
+def signal(tissue: Tissue, sequence: Sequence) -> Quantity:
     if sequence.ti is None:
         return spin_echo(tissue, tr=sequence.tr, te=sequence.te)
     return inversion_recovery(tissue, tr=sequence.tr, te=sequence.te, ti=sequence.ti)
@@ -53,7 +54,7 @@ def nulling_time(t1: float, *, tr: float) -> float:
     return t1 * float(np.log(2) - np.log1p(np.exp(-tr / t1)))
 
 
-def with_gadolinium(tissue: Tissue, concentration: float | Floats) -> Tissue:
+def with_gadolinium(tissue: Tissue, concentration: Quantity) -> Tissue:
     """The tissue when it holds that much contrast agent: both rates grow in proportion to it."""
     return tissue._replace(
         t1=1 / (1 / tissue.t1 + RELAXIVITY_T1 * concentration),

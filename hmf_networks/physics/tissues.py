@@ -1,9 +1,11 @@
 """Relaxation times and water content of brain tissue, and how they vary between people and inside one tissue.
 
-Seconds and fractions of water. Sources of the ranges: 1.5 T white 0.66 (Rooney 2007) to 0.88 (Stanisz 2005), grey
-1.12 (Stanisz) to 1.19 (Rooney); 3 T white 0.83 (Wansapura 1999) to 1.08 (Stanisz), grey 1.33 (Wansapura) to 1.82
-(Stanisz); T2 white 0.069-0.080, grey 0.095-0.110 (Stanisz, Wansapura); CSF T1 4.3 at any field (Rooney). CSF T2 is
-shortened by flow and by partial volume. Lesion rows are our choice of plausible values: the literature scatters.
+Seconds and fractions of water. Sources of the ranges (docs/data.md has the full names):
+T1 at 1.5 T: white 0.66 (Rooney 2007) to 0.88 (Stanisz 2005), grey 1.12 (Stanisz) to 1.19 (Rooney);
+T1 at 3 T: white 0.83 (Wansapura 1999) to 1.08 (Stanisz), grey 1.33 (Wansapura) to 1.82 (Stanisz), cut: 1.65;
+T2: white 0.069 to 0.080, grey 0.095 to 0.110 (Stanisz, Wansapura); T1 of CSF 4.3 at any field (Rooney).
+Blood: T1 1.44 and 1.93, T2 0.28 (Stanisz).
+T2 of CSF is shortened by flow. Lesion rows are our choice of plausible values: the literature scatters.
 """
 
 from __future__ import annotations
@@ -29,14 +31,14 @@ class Ranges(NamedTuple):
 
 RANGES = {
     "csf": Ranges((4.0, 4.4), (4.0, 4.4), (1.00, 2.00), (0.97, 1.00)),
-    "gm": Ranges((1.05, 1.20), (1.33, 1.65), (0.093, 0.110), (0.79, 0.84)),
+    "gm": Ranges((1.10, 1.20), (1.33, 1.65), (0.095, 0.110), (0.79, 0.84)),
     "wm": Ranges((0.66, 0.88), (0.83, 1.08), (0.069, 0.080), (0.68, 0.72)),
-    "plaque": Ranges((1.00, 1.50), (1.25, 1.85), (0.115, 0.180), (0.79, 0.87)),
-    "active": Ranges((1.10, 1.40), (1.35, 1.70), (0.120, 0.170), (0.80, 0.87)),
+    "plaque": Ranges((1.00, 1.50), (1.25, 1.85), (0.130, 0.190), (0.81, 0.87)),
+    "active": Ranges((1.10, 1.40), (1.35, 1.70), (0.130, 0.180), (0.81, 0.87)),
     "oedema": Ranges((1.20, 1.60), (1.40, 1.90), (0.125, 0.170), (0.82, 0.88)),
     "rim": Ranges((1.10, 1.40), (1.35, 1.75), (0.100, 0.135), (0.81, 0.86)),
     "core": Ranges((1.90, 2.80), (2.10, 3.00), (0.200, 0.450), (0.88, 0.95)),
-    "blood": Ranges((1.40, 1.60), (1.60, 1.80), (0.120, 0.180), (0.40, 0.60)),  # little signal: it flows away
+    "blood": Ranges((1.35, 1.55), (1.80, 2.00), (0.240, 0.320), (0.40, 0.60)),  # little signal: it flows away
 }
 LESION_TISSUES = ("plaque", "active", "oedema", "rim", "core")
 
@@ -44,7 +46,13 @@ LESION_TISSUES = ("plaque", "active", "oedema", "rim", "core")
 DEEP_GREY_T1, DEEP_GREY_T2 = 0.86, 0.82
 
 # Gadolinium minutes after the injection, mmol/l: lowest and highest mean over people; our choice.
-GADOLINIUM = {"gm": (0.01, 0.03), "wm": (0.0, 0.01), "active": (0.1, 0.4), "rim": (0.12, 0.5), "blood": (1.5, 4.0)}
+GADOLINIUM = {
+    "gm": (0.01, 0.03),
+    "wm": (0.0, 0.01),
+    "active": (0.1, 0.4),
+    "rim": (0.12, 0.5),
+    "blood": (1.5, 4.0),
+}
 
 # Spread inside one tissue, as a standard deviation of the logarithm: of what T1, T2 and water have in common
 # (more free water, less myelin: all three grow) and of what each has for itself.

@@ -32,7 +32,9 @@ def write_scores(rows: Sequence[Row], csv_path: str | Path, json_path: str | Pat
     writer.writeheader()
     writer.writerows(_strict(rows))
     content = _strict({"confidence": CONFIDENCE, "rows": rows, "summary": summarise(rows)})
-    json_text = json.dumps(content, indent=1, allow_nan=False) + "\n"  # may refuse: before anything is written
+    json_text = (
+        json.dumps(content, indent=1, allow_nan=False) + "\n"
+    )  # may refuse: before anything is written
     write_whole(csv_path, text.getvalue())
     write_whole(json_path, json_text)
 

@@ -18,7 +18,11 @@ OUTPUT_MAXIMUM = 1000.0  # written volumes reach from 0 to this, so that integer
 
 def background_value(volume: Tensor) -> float:
     """What the eight corners of (X, Y, Z) show in the median: air, or the value a brain extraction left."""
-    return volume[:: max(volume.shape[0] - 1, 1), :: max(volume.shape[1] - 1, 1), :: max(volume.shape[2] - 1, 1)].median().item()
+    return (
+        volume[:: max(volume.shape[0] - 1, 1), :: max(volume.shape[1] - 1, 1), :: max(volume.shape[2] - 1, 1)]
+        .median()
+        .item()
+    )
 
 
 def foreground(volume: Tensor) -> Tensor:
@@ -28,6 +32,13 @@ def foreground(volume: Tensor) -> Tensor:
     if some.numel() == 0:
         return torch.zeros_like(volume, dtype=torch.bool)
     return signal > SIGNAL_SHARE * float(np.percentile(some.numpy(), 99.5))
+
+
+def scale_by_foreground(volume: Tensor, *, lower: float = 0.5, upper: float = 99.5) -> Tensor:
+    """(X, Y, Z) with these percentiles of its foreground at -1 and 1, clipped; exact background at -1."""
+    low, high = np.percentile(volume[foreground(volume)].numpy(), [lower, upper])
+    scaled = ((volume - low) / max(high - low, np.finfo(np.float32).tiny) * 2 - 1).clamp(-1, 1)
+    return torch.where(volume == background_value(volume), -1.0, scaled)
 
 
 class ScaleForegroundd(MapTransform):
@@ -58,24 +69,20 @@ class ScaleForegroundd(MapTransform):
         for key in self.key_iterator(sample):
             volume = sample[key]
             plain = volume.as_subclass(Tensor)
-            backgrounds = torch.stack([channel == background_value(channel) for channel in plain])
-            scaled = torch.stack([self._scale(channel) for channel in plain])
-            scaled[backgrounds] = -1.0
             if self.background_key is not None and key == self.keys[0]:
+                backgrounds = torch.stack([channel == background_value(channel) for channel in plain])
                 sample[self.background_key] = backgrounds.all(dim=0, keepdim=True)
-            volume.copy_(scaled)
+            scaled = [scale_by_foreground(channel, lower=self.lower, upper=self.upper) for channel in plain]
+            volume.copy_(torch.stack(scaled))
         return sample
-
-    def _scale(self, channel: Tensor) -> Tensor:
-        signal = channel[foreground(channel)].numpy()
-        low, high = np.percentile(signal, [self.lower, self.upper])
-        return ((channel - low) / max(high - low, np.finfo(np.float32).tiny) * 2 - 1).clamp(-1, 1)
 
 
 class RestoreIntensityd(MapTransform):
     """The prediction in [-1, 1] to 0..1000 by a fixed map; background of all sources becomes 0 again."""
 
-    def __init__(self, keys: KeysCollection = ("pred",), *, background_key: str | None = "background") -> None:
+    def __init__(
+        self, keys: KeysCollection = ("pred",), *, background_key: str | None = "background"
+    ) -> None:
         super().__init__(keys)
         self.background_key = background_key
 

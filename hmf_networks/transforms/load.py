@@ -31,7 +31,9 @@ class LoadContrastsd(MapTransform):
         VolumeError: a file that cannot be used (`nifti/read.py`), or E_GRID: files on different grids.
     """
 
-    def __init__(self, sources: Sequence[str], target: str | None = None, *, with_region: bool = False) -> None:
+    def __init__(
+        self, sources: Sequence[str], target: str | None = None, *, with_region: bool = False
+    ) -> None:
         super().__init__(keys=[*sources, *([target] if target else [])])
         self.sources = tuple(sources)
         self.target = target
@@ -41,7 +43,9 @@ class LoadContrastsd(MapTransform):
         missing = [name for name in self.keys if name not in record]
         if missing:
             subject = record.get("patient", "unnamed")
-            raise KeyError(f"subject {subject} has no {', '.join(missing)}: add the file or change the contrasts")
+            raise KeyError(
+                f"subject {subject} has no {', '.join(missing)}: add the file or change the contrasts"
+            )
         first_path = record[self.sources[0]]
         volumes = {name: read_volume(record[name]) for name in self.keys}
         for name in self.keys:
@@ -54,7 +58,9 @@ class LoadContrastsd(MapTransform):
         if self.target:
             sample["label"] = _tensor([volumes[self.target][0]], affine, meta)
         if self.with_region:
-            sample["region"] = _tensor([self._region(record, volumes[self.sources[0]], first_path)], affine, meta)
+            sample["region"] = _tensor(
+                [self._region(record, volumes[self.sources[0]], first_path)], affine, meta
+            )
         return sample
 
     def _region(
@@ -72,7 +78,9 @@ class LoadContrastsd(MapTransform):
         return (region[0] > 0).astype(np.float32)
 
 
-def _tensor(volumes: list[NDArray[np.float32]], affine: NDArray[np.float64], meta: dict[str, Any]) -> MetaTensor:
+def _tensor(
+    volumes: list[NDArray[np.float32]], affine: NDArray[np.float64], meta: dict[str, Any]
+) -> MetaTensor:
     return MetaTensor(torch.from_numpy(np.stack(volumes)), affine=torch.from_numpy(affine), meta=dict(meta))
 
 
@@ -86,7 +94,9 @@ def _check_same_grid(
     if first[0].shape != other[0].shape:
         problem = f"grid {other[0].shape} is not {first[0].shape}, that of {first_path}; {cure}"
         raise VolumeError("E_GRID", other_path, problem)
-    corners = np.array([(*corner, 1.0) for corner in itertools.product(*((0, size - 1) for size in first[0].shape))])
+    corners = np.array(
+        [(*corner, 1.0) for corner in itertools.product(*((0, size - 1) for size in first[0].shape))]
+    )
     distance_mm = np.linalg.norm((corners @ (first[1] - other[1]).T)[:, :3], axis=1).max()
     if distance_mm > GRID_TOLERANCE_MM:
         problem = f"its corners lie up to {distance_mm:.2f} mm from those of {first_path}; {cure}"

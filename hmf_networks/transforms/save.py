@@ -63,7 +63,9 @@ class SaveSynthesisd(MapTransform):
     def _sidecar(self, sample: Mapping[Hashable, Any]) -> dict[str, Any]:
         return {
             "Description": f"Synthetic {self.target}: computed from other contrasts, not acquired. Not for diagnosis.",
-            "Sources": {name: Path(path).name for name, path in zip(self.sources, sample["source_paths"], strict=True)},
+            "Sources": {
+                name: Path(path).name for name, path in zip(self.sources, sample["source_paths"], strict=True)
+            },
             "Target": self.target,
             "IntensityMap": f"value = (network output + 1) / 2 * {OUTPUT_MAXIMUM:g}, clipped to 0..{OUTPUT_MAXIMUM:g}",
             "WeightsSha256": self.weights_sha256,

@@ -45,7 +45,8 @@ def slice_axis(spacing_mm: Sequence[float], plane: str = "axial") -> int:
     if plane == "acquisition" or coarsest == 2:
         return coarsest
     logger.warning(
-        "axial planes cut across slices that are %.1f mm thick; plane 'acquisition' would follow them", max(spacing_mm)
+        "axial planes cut across slices that are %.1f mm thick; plane 'acquisition' would follow them",
+        max(spacing_mm),
     )
     return 2
 
@@ -76,7 +77,9 @@ def crop_planes(planes: Tensor, size: tuple[int, int]) -> Tensor:
     return planes[:, :, start[0] : start[0] + size[0], start[1] : start[1] + size[1]]
 
 
-def source_pixel_centres(size: int, resampled: int, before: int, device: torch.device | None = None) -> Tensor:
+def source_pixel_centres(
+    size: int, resampled: int, before: int, device: torch.device | None = None
+) -> Tensor:
     """Where the centres of `size` source pixels lie in a plane that was resampled and padded; in its pixels."""
     return pixel_centres(resampled, size, device) + before
 
@@ -92,7 +95,12 @@ class PlanesToGridd(MapTransform):
     """
 
     def __init__(
-        self, keys: KeysCollection, *, pixel_mm: float = 1.0, size: Sequence[int] = (256, 256), plane: str = "axial"
+        self,
+        keys: KeysCollection,
+        *,
+        pixel_mm: float = 1.0,
+        size: Sequence[int] = (256, 256),
+        plane: str = "axial",
     ) -> None:
         super().__init__(keys)
         self.pixel_mm, self.size, self.plane = pixel_mm, (int(size[0]), int(size[1])), plane
@@ -104,7 +112,9 @@ class PlanesToGridd(MapTransform):
             axis = slice_axis(spacing, self.plane)
             planes = sample[key].as_subclass(Tensor).movedim(1 + axis, 0)  # Z C H W
             in_plane = [spacing[a] for a in range(3) if a != axis]
-            height, width = (resampled_size(n, mm, self.pixel_mm) for n, mm in zip(planes.shape[2:], in_plane, strict=True))
+            height, width = (
+                resampled_size(n, mm, self.pixel_mm) for n, mm in zip(planes.shape[2:], in_plane, strict=True)
+            )
             planes = resample_planes(planes, (height, width))
             planes = crop_planes(pad_planes(planes, self.size)[0], self.size)
             sample[key] = planes.movedim(0, -1).contiguous()  # C H W Z

@@ -1,19 +1,16 @@
 """Score the network and what it must beat on the same volumes, under named protocols, into one table."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
-from monai.inferers import Inferer
-from torch import Tensor, nn
+from torch import Tensor
 
-from hmf_networks.baselines.trivial import VoxelwiseLinear, fit_voxelwise_linear
-from hmf_networks.engines.checkpoint import load_weights
 from hmf_networks.metrics import affine_fit, slice_scores, to_unit, volume_scores
-from hmf_networks.naming import Record, subject_name
+from hmf_networks.naming import subject_name
 from hmf_networks.reports.table import format_table, summarise, write_scores
 
 logger = logging.getLogger(__name__)
@@ -32,7 +29,9 @@ class ScoreTable:
     Needs image, label and pred of one volume a step in [-1, 1]; `region` in the batch, if there, is scored as "label".
     """
 
-    def __init__(self, output_dir: str, *, method: str, rivals: Mapping[str, Rival | None] | None = None) -> None:
+    def __init__(
+        self, output_dir: str, *, method: str, rivals: Mapping[str, Rival | None] | None = None
+    ) -> None:
         self.output_dir = Path(output_dir)
         self.method = method
         self.rivals = {name: rival for name, rival in (rivals or {}).items() if rival is not None}
@@ -72,18 +71,3 @@ def volume_rows(prediction: Tensor, truth: Tensor, region: Tensor | None = None)
     rows = [{"protocol": "volume", "region": name, **scores} for name, scores in volume.items()]
     rows += [{"protocol": "affine", "region": name, **scores} for name, scores in affine.items()]
     return [*rows, {"protocol": "slice", "region": "whole", **slice_scores(predicted, true, brain)}]
-
-
-def fit_linear_on(records: Sequence[Record], preprocessing: Callable[[Any], Any]) -> VoxelwiseLinear:
-    """The voxelwise regression fitted on whole training subjects, read one at a time."""
-    volumes = (preprocessing(record) for record in records)
-    return fit_voxelwise_linear((volume["image"], volume["label"]) for volume in volumes)
-
-
-def trained_rival(network: nn.Module, path: str, inferer: Inferer, device: torch.device) -> Rival | None:
-    """A trained network as a rival, or None with a line in the log when its weights are not there."""
-    if not Path(path).is_file():
-        logger.info("no weights %s: that method is left out of the table", path)
-        return None
-    network = load_weights(network, path).to(device).eval()
-    return lambda image: inferer(image.to(device), network)

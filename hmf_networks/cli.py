@@ -1,0 +1,125 @@
+"""The `hmf` command: one sub-command, one short function. Nothing heavy is imported before a sub-command needs it."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from hmf_networks import __version__
+from hmf_networks.naming import unknown_word
+
+logger = logging.getLogger(__name__)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one sub-command; 0 all done, 1 it could not run."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    options = _parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except (ValueError, OSError, ImportError) as error:
+        logger.error("hmf %s: %s", options.command, error)
+        return 1
+    return 0
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> None:  # type: ignore[override]
+        known = [option for action in self._actions for option in action.option_strings]
+        wrong = message.removeprefix("unrecognized arguments: ").split()
+        if message.startswith("unrecognized arguments") and wrong[0].startswith("-"):
+            message = unknown_word("option", wrong[0], known)
+        super().error(message)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="hmf", description="Fill in the missing MRI contrast.")
+    parser.add_argument(
+        "--version", action="version", version=f"hmf {__version__} - research only, not a medical device"
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
+
+    simulate = commands.add_parser("simulate", help="write simulated patients as NIfTI")
+    simulate.add_argument("output_dir", type=Path, metavar="OUT")
+    simulate.add_argument(
+        "--subjects", type=int, default=8, metavar="N", help="number of patients (default %(default)s)"
+    )
+    simulate.add_argument(
+        "--seed", type=int, default=0, metavar="S", help="same seed, same files (default %(default)s)"
+    )
+    simulate.add_argument("--layout", default="brats", help="brats, ixi or bids (default %(default)s)")
+    simulate.add_argument(
+        "--spacing", type=float, default=1.0, metavar="MM", help="voxel size (default %(default)s mm)"
+    )
+    simulate.set_defaults(run=_simulate)
+
+    cost = commands.add_parser("cost", help="parameters and multiply-accumulates of a network")
+    cost.add_argument(
+        "--width", type=int, default=64, help="channels of the first stage (default %(default)s)"
+    )
+    cost.add_argument(
+        "--sources", type=int, default=2, metavar="S", help="source contrasts (default %(default)s)"
+    )
+    cost.add_argument(
+        "--size", type=int, nargs=2, default=(256, 256), metavar=("H", "W"), help="plane (default 256 256)"
+    )
+    cost.set_defaults(run=_cost)
+
+    picture = commands.add_parser("picture", help="draw volumes of one grid in three planes, one row each")
+    picture.add_argument("volumes", nargs="+", metavar="NAME=FILE", help="row caption and NIfTI file")
+    picture.add_argument("--output", type=Path, required=True, metavar="PNG")
+    picture.set_defaults(run=_picture)
+
+    info = commands.add_parser("info", help="version, contrasts, folder layouts")
+    info.set_defaults(run=_info)
+    return parser
+
+
+def _simulate(options: argparse.Namespace) -> None:
+    from hmf_networks.data.phantom import simulate_subjects
+
+    simulate_subjects(
+        options.output_dir,
+        num_subjects=options.subjects,
+        seed=options.seed,
+        layout=options.layout,
+        spacing_mm=options.spacing,
+    )
+    logger.info("%d simulated subjects in %s", options.subjects, options.output_dir)
+
+
+def _cost(options: argparse.Namespace) -> None:
+    from hmf_networks.nets import HMFMambaINR
+    from hmf_networks.reports.cost import network_cost
+
+    network = HMFMambaINR(spatial_dims=2, in_channels=options.sources, out_channels=1, width=options.width)
+    cost = network_cost(network, (1, options.sources, *options.size))
+    logger.info(
+        "HMFMambaINR, width %d, input 1 x %d x %d x %d", options.width, options.sources, *options.size
+    )
+    logger.info("%.2f M parameters, %.1f GMACs", cost["parameters"] / 1e6, cost["macs"] / 1e9)
+    logger.info(
+        "(torch.utils.flop_counter: matrix products and convolutions; the scan recurrence is not counted)"
+    )
+
+
+def _picture(options: argparse.Namespace) -> None:
+    from hmf_networks.reports.picture import draw_files
+
+    pairs = [text.partition("=") for text in options.volumes]
+    for name, equals, path in pairs:
+        if not equals or not path:
+            raise ValueError(f"{name!r} is not NAME=FILE, e.g. t2=patient_t2.nii.gz")
+    draw_files({name: path for name, _, path in pairs}, options.output)
+    logger.info("picture: %s", options.output)
+
+
+def _info(_options: argparse.Namespace) -> None:
+    from hmf_networks.data.folder import FOLDER_LAYOUTS
+    from hmf_networks.naming import CONTRASTS
+
+    logger.info("hmf %s - research only, not a medical device", __version__)
+    logger.info("contrasts: %s", ", ".join(CONTRASTS))
+    for name, module in FOLDER_LAYOUTS.items():
+        logger.info("layout %-5s e.g. %s", name, module.EXAMPLE)

@@ -53,8 +53,8 @@ class INRB(nn.Module):
         """Decode at rows x columns, positions in input pixels (`ops/coordinates.py`): (B, out_channels, R, Q)."""
         row_cells, row_offsets, row_areas = two_nearest(rows, self.stride, features.shape[2])
         column_cells, column_offsets, column_areas = two_nearest(columns, self.stride, features.shape[3])
-        row_codes = self.embed_row(periodic_encoding(row_offsets, self.num_frequencies))  # 2 R E
-        column_codes = self.embed_column(periodic_encoding(column_offsets, self.num_frequencies))  # 2 Q E
+        row_codes = self.embed_row(self._encode(row_offsets))  # 2 R E
+        column_codes = self.embed_column(self._encode(column_offsets))  # 2 Q E
         embedded = self.embed_features(features.permute(0, 2, 3, 1))  # B h w E
         mean = embedded.new_zeros(1)
         for r in range(2):
@@ -65,3 +65,6 @@ class INRB(nn.Module):
                 area = (row_areas[r].unsqueeze(-1) * column_areas[q]).unsqueeze(-1)  # R Q 1
                 mean = mean + area.to(embedded.dtype) * self.hidden(nearest + codes.to(embedded.dtype))
         return torch.tanh(self.output(mean)).permute(0, 3, 1, 2)  # B out R Q
+
+    def _encode(self, offsets: Tensor) -> Tensor:
+        return periodic_encoding(offsets, self.num_frequencies).to(self.embed_row.weight.dtype)

@@ -16,6 +16,7 @@ from hmf_networks.blocks.rhmb import RHMB
 from hmf_networks.blocks.stand_ins import ConvContext, mlp_head, pixel_head
 from hmf_networks.ops.coordinates import pixel_centres
 
+SMALLEST_SIDE = 8  # the reflection padding of the RCG needs a map of two cells
 CONTEXTS = {"rhmb": RHMB, "conv": ConvContext}
 MULTI_SCALES = {"mfeb": MFEB, "concat": ConcatReduce}
 MODULATIONS = {"mfm": MFM, "add": AddFusion}
@@ -136,9 +137,10 @@ class HMFMambaINR(nn.Module):
             Target in [-1, 1], (B, out_channels, R, Q).
         """
         height, width = image.shape[2], image.shape[3]
-        if height % self.multiple != 0 or width % self.multiple != 0:
+        if height % self.multiple != 0 or width % self.multiple != 0 or min(height, width) < SMALLEST_SIDE:
             raise ValueError(
-                f"plane of {height} x {width} pixels: pad both sides to a multiple of {self.multiple}"
+                f"plane of {height} x {width} pixels: pad both sides to a multiple of {self.multiple}, "
+                f"at least {SMALLEST_SIDE}"
             )
         if coordinates is None:
             size = (height, width) if output_size is None else output_size

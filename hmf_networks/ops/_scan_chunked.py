@@ -98,6 +98,13 @@ def _with_gradient(delta: Tensor, drive: Tensor, A: Tensor, B: Tensor, C: Tensor
     return _walk(delta, drive, A, B, C)[0]
 
 
+@torch.jit.unused
+def without_autocast(device_type: str) -> torch.autocast:
+    """Half precision would lose the small steps of the state. (A "meta" device has no autocast of its own.)"""
+    known = device_type if torch.amp.is_autocast_available(device_type) else "cpu"
+    return torch.autocast(known, enabled=False)
+
+
 class _Walk(torch.autograd.Function):
     @staticmethod
     def forward(ctx, delta: Tensor, drive: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
@@ -106,29 +113,35 @@ class _Walk(torch.autograd.Function):
         return y
 
     @staticmethod
-    def backward(ctx, grad_y: Tensor) -> tuple[Tensor, ...]:  # type: ignore[no-untyped-def, override]
-        delta, drive, A, B, C, starts = ctx.saved_tensors
-        steps = delta.shape[0]
-        decays = [torch.exp(delta[t].unsqueeze(-2) * A) for t in range(steps)]  # T x (B K G N d)
-        states = [starts]
-        for t in range(steps):
-            states.append(torch.addcmul(drive[t].unsqueeze(-2) * B[t].unsqueeze(-1), decays[t], states[-1]))
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad_y: Tensor) -> tuple[Tensor, ...]:  # type: ignore[no-untyped-def]
+        with without_autocast(grad_y.device.type):
+            return _walk_back(grad_y.contiguous(), *ctx.saved_tensors)
 
-        carry = _chunk_ends(
-            delta, grad_y.contiguous(), A, C, decays
-        )  # gradient of the state a chunk hands on
-        grad_delta, grad_drive = torch.empty_like(delta), torch.empty_like(drive)
-        grad_A, grad_B, grad_C = torch.zeros_like(A), torch.empty_like(B), torch.empty_like(C)
-        for t in reversed(range(steps)):
-            carry = torch.addcmul(carry, C[t].unsqueeze(-1), grad_y[t].unsqueeze(-2))  # now of the state at t
-            grad_C[t] = torch.matmul(states[t + 1], grad_y[t].unsqueeze(-1)).squeeze(-1)
-            grad_B[t] = torch.matmul(carry, drive[t].unsqueeze(-1)).squeeze(-1)
-            grad_drive[t] = torch.matmul(B[t].unsqueeze(-2), carry).squeeze(-2)
-            carry = carry.mul_(decays[t])
-            grad_exponent = carry * states[t]
-            grad_delta[t] = (grad_exponent * A).sum(-2)
-            grad_A += (grad_exponent * delta[t].unsqueeze(-2)).sum((0, 1))
-        return grad_delta, grad_drive, grad_A, grad_B, grad_C
+
+def _walk_back(
+    grad_y: Tensor, delta: Tensor, drive: Tensor, A: Tensor, B: Tensor, C: Tensor, starts: Tensor
+) -> tuple[Tensor, ...]:
+    """Gradients of delta, drive, A, B and C: the states are recomputed, then the chunks walked in reverse."""
+    steps = delta.shape[0]
+    decays = [torch.exp(delta[t].unsqueeze(-2) * A) for t in range(steps)]  # T x (B K G N d)
+    states = [starts]
+    for t in range(steps):
+        states.append(torch.addcmul(drive[t].unsqueeze(-2) * B[t].unsqueeze(-1), decays[t], states[-1]))
+
+    carry = _chunk_ends(delta, grad_y, A, C, decays)  # gradient of the state that a chunk hands on
+    grad_delta, grad_drive = torch.empty_like(delta), torch.empty_like(drive)
+    grad_A, grad_B, grad_C = torch.zeros_like(A), torch.empty_like(B), torch.empty_like(C)
+    for t in reversed(range(steps)):
+        carry = torch.addcmul(carry, C[t].unsqueeze(-1), grad_y[t].unsqueeze(-2))  # now of the state at t
+        grad_C[t] = torch.matmul(states[t + 1], grad_y[t].unsqueeze(-1)).squeeze(-1)
+        grad_B[t] = torch.matmul(carry, drive[t].unsqueeze(-1)).squeeze(-1)
+        grad_drive[t] = torch.matmul(B[t].unsqueeze(-2), carry).squeeze(-2)
+        carry = carry.mul_(decays[t])
+        grad_exponent = carry * states[t]
+        grad_delta[t] = (grad_exponent * A).sum(-2)
+        grad_A += (grad_exponent * delta[t].unsqueeze(-2)).sum((0, 1))
+    return grad_delta, grad_drive, grad_A, grad_B, grad_C
 
 
 def _chunk_ends(delta: Tensor, grad_y: Tensor, A: Tensor, C: Tensor, decays: list[Tensor]) -> Tensor:

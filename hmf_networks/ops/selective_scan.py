@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from hmf_networks.ops._scan_chunked import scan_chunked
+from hmf_networks.ops._scan_chunked import scan_chunked, without_autocast
 from hmf_networks.ops._scan_reference import scan_reference
 
 logger = logging.getLogger(__name__)
@@ -73,20 +73,22 @@ def _dispatch(
     delta_softplus: bool,
     backend: str,
 ) -> Tensor:
-    _check_shapes(u, delta, A, B, C, D, z, delta_bias)
+    if not torch.jit.is_tracing():
+        _check_shapes(u, delta, A, B, C, D, z, delta_bias)
     name = _pick() if backend == "auto" else backend
     if name not in BACKENDS:
         raise ValueError(f"scan backend {name!r} is unknown; available here: {', '.join(BACKENDS)}")
-    with torch.autocast(u.device.type, enabled=False):  # half precision loses the small steps of the state
+    if backend == "auto":
+        _say_once(name)
+    with without_autocast(u.device.type):
         return BACKENDS[name](u, delta, A, B, C, D, z, delta_bias, delta_softplus)
 
 
 def _pick() -> str:
     if torch.jit.is_tracing() or torch.compiler.is_compiling():
         return "chunked"
-    name = os.environ.get("HMF_SCAN_BACKEND", "chunked")
-    _say_once(name)
-    return name
+    wish = os.environ.get("HMF_SCAN_BACKEND", "auto")
+    return "chunked" if wish in ("", "auto") else wish
 
 
 @functools.cache

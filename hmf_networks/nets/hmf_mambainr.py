@@ -16,7 +16,6 @@ from hmf_networks.blocks.rhmb import RHMB
 from hmf_networks.blocks.stand_ins import ConvContext, mlp_head, pixel_head
 from hmf_networks.ops.coordinates import pixel_centres
 
-SMALLEST_SIDE = 8  # the reflection padding of the RCG needs a map of two cells
 CONTEXTS = {"rhmb": RHMB, "conv": ConvContext}
 MULTI_SCALES = {"mfeb": MFEB, "concat": ConcatReduce}
 MODULATIONS = {"mfm": MFM, "add": AddFusion}
@@ -84,6 +83,7 @@ class HMFMambaINR(nn.Module):
         _one_of("modulation", modulation, MODULATIONS)
         _one_of("decoder", decoder, DECODERS)
         self.multiple = 4 * patch_size
+        self.smallest_side = 8  # the reflection padding of the RCG needs a map of two cells
         self.encoder_skips = encoder_skips
         wide, middle, narrow = 4 * width, 2 * width, width
 
@@ -137,10 +137,10 @@ class HMFMambaINR(nn.Module):
             Target in [-1, 1], (B, out_channels, R, Q).
         """
         height, width = image.shape[2], image.shape[3]
-        if height % self.multiple != 0 or width % self.multiple != 0 or min(height, width) < SMALLEST_SIDE:
+        if height % self.multiple != 0 or width % self.multiple != 0 or min(height, width) < self.smallest_side:
             raise ValueError(
                 f"plane of {height} x {width} pixels: pad both sides to a multiple of {self.multiple}, "
-                f"at least {SMALLEST_SIDE}"
+                f"at least {self.smallest_side}"
             )
         if coordinates is None:
             size = (height, width) if output_size is None else output_size

@@ -1,3 +1,3 @@
-"""HMF-MambaINR: fill in the missing MRI contrast. Importing this package does nothing; import the file you need."""
+"""HMF-MambaINR: fill in the missing MRI contrast. Importing this does nothing: import the file you need."""
 
 __version__ = "0.1.0"

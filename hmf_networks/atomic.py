@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 def write_whole(path: str | Path, content: bytes | str) -> None:
-    """Write a part file in the same folder, flush it to the disk, then rename it; folders are made as needed."""
+    """Write a part file in the same folder, flush it to disk, then rename it; folders are made as needed."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     part_path = path.with_name(f".{path.name}.{os.getpid()}.part")

@@ -1,4 +1,4 @@
-"""The `hmf` command: one sub-command, one short function. Nothing heavy is imported before a sub-command needs it."""
+"""The `hmf` command: one sub-command, one short function. Heavy packages are imported where needed."""
 
 import argparse
 import logging
@@ -25,6 +25,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
+    """Says what was probably meant; a sub-command complains itself, as only it knows its options."""
+
+    def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]
+        known, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return known, unknown
+
     def error(self, message: str) -> None:  # type: ignore[override]
         known = [option for action in self._actions for option in action.option_strings]
         wrong = message.removeprefix("unrecognized arguments: ").split()
@@ -66,8 +74,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     cost.set_defaults(run=_cost)
 
-    picture = commands.add_parser("picture", help="draw volumes of one grid in three planes, one row each")
-    picture.add_argument("volumes", nargs="+", metavar="NAME=FILE", help="row caption and NIfTI file")
+    picture = commands.add_parser("picture", help="draw volumes of one grid in three planes, one column each")
+    picture.add_argument("volumes", nargs="+", metavar="NAME=FILE", help="caption and NIfTI file")
     picture.add_argument("--output", type=Path, required=True, metavar="PNG")
     picture.set_defaults(run=_picture)
 

@@ -68,13 +68,13 @@ def output_path(record: Mapping[str, str], target: str) -> Path:
 def refuse_existing(
     records: Sequence[Record], target: str, output_dir: str | Path, *, overwrite: bool = False
 ) -> Sequence[Record]:
-    """The records as they came; FileExistsError before any work when an output is there and may not be replaced."""
+    """The records as they came; FileExistsError, before any work, when an output may not be replaced."""
     existing = [
         path for record in records if (path := Path(output_dir) / output_path(record, target)).exists()
     ]
     if existing and not overwrite:
         raise FileExistsError(
-            f"{len(existing)} output(s) exist already, e.g. {existing[0]}; set overwrite to true to replace them, "
-            "or choose another output_dir"
+            f"{len(existing)} output(s) exist already, e.g. {existing[0]}; "
+            "set overwrite to true to replace them, or choose another output_dir"
         )
     return records

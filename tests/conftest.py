@@ -2,6 +2,11 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel
+import numpy as np
 import pytest
 import torch
 
@@ -15,3 +20,26 @@ def one_thread() -> None:
 @pytest.fixture(autouse=True)
 def seeded() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def write_nifti(tmp_path: Path) -> Callable[..., str]:
+    """Puts values and affine as a NIfTI-1 file of float32 into tmp_path and returns its path."""
+
+    def write(name: str, values: np.ndarray, affine: np.ndarray | None = None) -> str:
+        path = tmp_path / name
+        image = nibabel.Nifti1Image(values.astype(np.float32), np.eye(4) if affine is None else affine)
+        image.to_filename(path)
+        return str(path)
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four simulated patients of 4 mm voxels in the BraTS layout."""
+    from hmf_networks.data.phantom import simulate_subjects
+
+    folder = tmp_path_factory.mktemp("patients")
+    simulate_subjects(folder, num_subjects=4, seed=0, spacing_mm=4.0)
+    return folder

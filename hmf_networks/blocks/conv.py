@@ -3,6 +3,8 @@
 Shapes: B batch, C channels, H x W pixels.
 """
 
+from typing import Literal
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -18,7 +20,7 @@ class ConvBlock(nn.Sequential):
         kernel_size: int = 3,
         stride: int = 1,
         dilation: int = 1,
-        padding_mode: str = "zeros",
+        padding_mode: Literal["zeros", "reflect"] = "zeros",
     ) -> None:
         super().__init__(
             nn.Conv2d(

@@ -1,8 +1,8 @@
-"""Implicit neural representation block (INRB): a feature map becomes a continuous image. Paper section 3.5, figure 4.
+"""Implicit neural representation block (INRB): features to a continuous image. Paper section 3.5, figure 4.
 
 I(x) = sum over the four nearest cells t of (S_t / S) MLP([z_t ; phi(x - x_t)]), S_t the opposite rectangle.
 
-Shapes: B batch, C channels, E hidden channels, h x w cells at `stride` input pixels, R x Q query rows and columns.
+Shapes: B batch, C channels, E hidden channels, h x w cells of `stride` input pixels, R x Q queried points.
 """
 
 import torch
@@ -38,7 +38,7 @@ class INRB(nn.Module):
         super().__init__()
         self.stride = stride
         self.num_frequencies = num_frequencies
-        # First layer of the MLP, split by what it reads, so that features are embedded once and not per query;
+        # First layer of the MLP, split by what it reads: features are embedded once and not per query;
         # its output layer is linear and therefore waits until after the weighted mean.
         self.embed_features = nn.Linear(in_channels, hidden_channels)
         self.embed_row = nn.Linear(1 + 2 * num_frequencies, hidden_channels, bias=False)
@@ -50,7 +50,7 @@ class INRB(nn.Module):
         self.output = nn.Linear(hidden_channels, out_channels)
 
     def forward(self, features: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-        """Decode at rows x columns, positions in input pixels (`ops/coordinates.py`): (B, out_channels, R, Q)."""
+        """Decode at rows x columns, in input pixels (`ops/coordinates.py`): (B, out_channels, R, Q)."""
         row_cells, row_offsets, row_areas = two_nearest(rows, self.stride, features.shape[2])
         column_cells, column_offsets, column_areas = two_nearest(columns, self.stride, features.shape[3])
         row_codes = self.embed_row(self._encode(row_offsets))  # 2 R E

@@ -1,4 +1,4 @@
-"""Modulation fusion module (MFM): encoder knowledge weighs in on every decoder stage. Paper section 3.4, figure 1c.
+"""Modulation fusion module (MFM): the encoder weighs in on every decoder stage. Paper section 3.4, figure 1c.
 
 Shapes: B batch, C channels, H x W pixels.
 """

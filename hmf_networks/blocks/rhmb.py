@@ -1,6 +1,6 @@
-"""Residual hybrid Mamba block (RHMB): long range, then channels, then local detail. Paper section 3.2, figure 2.
+"""Residual hybrid Mamba block (RHMB): long range, channels, then local detail. Paper section 3.2, figure 2.
 
-Shapes: B batch, C channels of the map, E inner channels of the branch, P patch size, h x w = H/P x W/P tokens.
+Shapes: B batch, C channels of the map, E of the branch inside, P patch size, h x w = H/P x W/P tokens.
 """
 
 import torch.nn.functional as F

@@ -1,4 +1,4 @@
-"""S6 over a feature map: the SSM layer of the RHMB. Paper section 3.2, equations of h and y; parents Mamba, VMamba.
+"""S6 over a feature map: the SSM layer of the RHMB. Paper section 3.2, equations of h and y; Mamba, VMamba.
 
 Shapes: B batch, K directions, d channels, H x W tokens, L = H*W, N states, R rank of the step size.
 """
@@ -46,7 +46,7 @@ class SSM2d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[2:]
         u = image_to_sequences(x, self.directions)  # B K d L
-        step, B, C = torch.matmul(self.project, u).split(self.sizes, 2)  # B K R L, B K N L, B K N L
+        step, B, C = (self.project @ u).split_with_sizes(self.sizes, 2)  # B K R L, B K N L, B K N L
         delta = torch.matmul(self.step_weight, step)  # B K d L
         A = -torch.exp(self.A_log.float())
         y = selective_scan(

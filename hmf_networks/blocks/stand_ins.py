@@ -20,7 +20,7 @@ def num_parameters(module: nn.Module) -> int:
 
 
 def matching_width(build: Callable[[int], nn.Module], wanted: int, *, largest: int = 4096) -> int:
-    """The width at which `build(width)` comes closest to `wanted` parameters; they must grow with the width."""
+    """The width at which `build(width)` comes closest to `wanted` parameters; these must grow with it."""
     low, high = 1, largest
     with torch.device("meta"):
         while low < high:
@@ -30,7 +30,7 @@ def matching_width(build: Callable[[int], nn.Module], wanted: int, *, largest: i
 
 
 class ConvContext(nn.Sequential):
-    """ "w/o RHMB": four convolutions with the parameter count of the RHMB that they replace."""
+    """Ablation w/o RHMB: four convolutions with the parameter count of the RHMB that they replace."""
 
     def __init__(self, channels: int, **rhmb_arguments: int) -> None:
         with torch.device("meta"):
@@ -49,7 +49,7 @@ def _conv_stack(channels: int, hidden: int) -> nn.Sequential:
 
 
 class PixelHead(nn.Module):
-    """A decoder on the pixel grid: features brought to full size, then `head`; other grids by linear resampling."""
+    """A decoder on the pixel grid: features at full size, then `head`; other grids by linear resampling."""
 
     def __init__(self, head: nn.Module, stride: int) -> None:
         super().__init__()
@@ -70,7 +70,7 @@ def mlp_head(
     num_hidden: int,
     num_frequencies: int,
 ) -> PixelHead:
-    """ "w/o INR": the same MLP, wider to match the parameters, without coordinates or neighbours."""
+    """Ablation w/o INR: the same MLP, wider to match the parameters, without coordinates or neighbours."""
 
     def build(width: int) -> nn.Sequential:
         layers: list[nn.Module] = []

@@ -1,4 +1,4 @@
-"""Slices of many volumes as one dataset: what is the same every epoch is cached, what is random comes after."""
+"""Slices of many volumes as one dataset: what is the same every epoch is cached, the random part follows."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,8 +14,8 @@ class SliceDataset(Dataset[dict[str, Any]]):
 
     Args:
         data: records.
-        preprocessing: record -> {"image": (S, H, W, num_slices), "label": (1, H, W, num_slices)}; deterministic,
-            its result is cached.
+        preprocessing: record -> {"image": (S, H, W, num_slices), "label": (1, H, W, num_slices)};
+            deterministic, its result is cached.
         augmentation: {"image": (S, H, W), "label": (1, H, W)} -> the same, random.
         num_slices: slices of a volume after preprocessing.
         keys: what to slice; nothing else is kept.

@@ -1,11 +1,14 @@
 """Two files of a training run: `last.pt`, from which it goes on, and `model.pt`, the best generator so far.
 
-MONAI's CheckpointSaver writes in place, so a killed run leaves a broken file, and forgets the best metric on resume
-(docs/decisions.md#checkpoints). Both files are written whole or not at all and hold tensors and plain numbers only.
+MONAI's CheckpointSaver writes in place, so a killed run leaves a broken file, and forgets the best metric on
+resume (docs/decisions.md#checkpoints). Both files are written whole or not at all and hold tensors and plain
+numbers only.
 """
 
 import io
 import logging
+import pickle
+import textwrap
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -90,20 +93,35 @@ class BestModel:
             logger.info("best so far, %.4f: %s", engine.state.best_metric, self.path)
 
 
+class LoadWeights:
+    """Handler of an evaluator: `load_weights` before the first step, so that a config can be read without weights."""
+
+    def __init__(self, network: torch.nn.Module, path: str) -> None:
+        self.network = getattr(network, "module", network)
+        self.path = path
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.STARTED, lambda: load_weights(self.network, self.path))
+
+
 def load_weights(network: torch.nn.Module, path: str) -> torch.nn.Module:
     """The network with the weights of `path`: tensors only, nothing is unpickled.
 
     Raises:
-        FileNotFoundError, ValueError: no such file; weights of another network.
+        FileNotFoundError, ValueError: no such file; no plain tensors in it, or weights of another network.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(
             f"ckpt_path {path}: no weights there; train first, or point ckpt_path to a model.pt"
         )
     try:
-        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    except RuntimeError as error:
-        reason = str(error).splitlines()[-1].strip()
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise ValueError(f"ckpt_path {path} is no file of plain tensors, or a broken one") from error
+    try:
+        network.load_state_dict(weights)
+    except (RuntimeError, TypeError) as error:
+        reason = textwrap.shorten(str(error).splitlines()[-1], 200)
         raise ValueError(
             f"ckpt_path {path} holds weights of another network than network_def: {reason}"
         ) from error
@@ -113,7 +131,7 @@ def load_weights(network: torch.nn.Module, path: str) -> torch.nn.Module:
 def trained_network(
     network: torch.nn.Module, path: str, inferer: Inferer, device: torch.device
 ) -> Callable[[Tensor], Tensor] | None:
-    """Volumes through a network with its weights, ready to be called; None, and a line in the log, without weights."""
+    """Volumes through a network with its weights, ready to be called; None, logged, without weights."""
     if not Path(path).is_file():
         logger.info("no weights %s: that method is left out", path)
         return None

@@ -12,7 +12,7 @@ from hmf_networks.engines.trainer import LOSS_NAMES
 
 
 def flat_then_linear(optimizer: Optimizer, *, flat_epochs: int, decay_epochs: int) -> LambdaLR:
-    """The full rate for `flat_epochs`, then down to zero in a straight line over `decay_epochs` (pix2pix, I2I-Mamba)."""
+    """The full rate for `flat_epochs`, then linearly to zero over `decay_epochs` (pix2pix, I2I-Mamba)."""
 
     def factor(epoch: int) -> float:
         return min(1.0, max(0.0, 1 - (epoch + 1 - flat_epochs) / (decay_epochs + 1)))
@@ -36,7 +36,7 @@ def shown_output(output: Sequence[dict[str, Any]]) -> list[Tensor]:
 
 
 def upright(image: Tensor) -> Tensor:
-    """(C, X, Y), or the middle slice of (C, X, Y, Z), in RAS order -> (C, rows, columns) as pictures are shown."""
+    """(C, X, Y), or the middle slice of (C, X, Y, Z), in RAS order -> (C, rows, columns) of a picture."""
     plane = image.as_subclass(Tensor).float()
     if plane.dim() == 4:
         plane = plane[..., plane.shape[-1] // 2]

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from monai.data import MetaTensor
 from monai.inferers import Inferer
 from torch import Tensor
 from tqdm import tqdm
@@ -27,7 +28,7 @@ DECODE = ("coordinates", "resample")
 class SliceSynthesisInferer(Inferer):
     """Resample every plane to `pixel_mm`, pad it, run the network, and decode at the source's pixel centres.
 
-    Nothing is cropped: a plane larger than `size` stays larger. Slices without signal are not run; they are -1.
+    Nothing is cropped: a plane larger than `size` stays larger. Slices without signal are not run: all -1.
 
     Args:
         pixel_mm: pixel size the network was trained at.
@@ -35,11 +36,11 @@ class SliceSynthesisInferer(Inferer):
         multiple: planes are padded to a multiple of it.
         batch_size: planes at a time.
         plane: "axial", or "acquisition" (`transforms/slices.py`).
-        decode: "coordinates" asks the network at the source's pixel centres; "resample" interpolates its output at
-            the trained pixel size, for networks that know no coordinates.
+        decode: "coordinates" asks the network at the source's pixel centres; "resample" interpolates its
+            output at the trained pixel size, for networks that know no coordinates.
         progress: show a progress bar over the slices.
 
-    The spacing is read from the affine when the input is a MetaTensor.
+    When the input is a MetaTensor, the spacing is read from its affine and the output has its meta data.
     """
 
     def __init__(
@@ -63,7 +64,10 @@ class SliceSynthesisInferer(Inferer):
         """(B, S, X, Y, Z) in [-1, 1] -> (B, out_channels, X, Y, Z)."""
         if inputs.dim() != 5:
             raise ValueError(f"inputs must be volumes (B, S, X, Y, Z), got {tuple(inputs.shape)}")
-        return torch.stack([self._volume(volume, network) for volume in inputs])
+        prediction = torch.stack([self._volume(volume, network) for volume in inputs])
+        if isinstance(inputs, MetaTensor):  # Invertd passes over plain tensors: sides would be swapped
+            return MetaTensor(prediction).copy_meta_from(inputs)
+        return prediction
 
     def _volume(self, volume: Tensor, network: Callable[..., Tensor]) -> Tensor:
         spacing = voxel_spacing_mm(volume)
@@ -72,9 +76,8 @@ class SliceSynthesisInferer(Inferer):
         planes = volume.as_subclass(Tensor).movedim(1 + axis, 0)  # Z S X Y
         with_signal = torch.nonzero((planes > -1).flatten(1).any(dim=1)).flatten()  # Z'
         synthesised = planes.new_full((len(planes), 1, *planes.shape[2:]), -1.0)
-        for chosen in tqdm(
-            with_signal.split(self.batch_size), desc="slices", disable=not self.progress, leave=False
-        ):
+        batches = with_signal.split(self.batch_size)  # type: ignore[no-untyped-call]
+        for chosen in tqdm(batches, desc="slices", disable=not self.progress, leave=False):
             decoded = self._planes(planes[chosen], in_plane_mm, network)
             if decoded.shape[1] != synthesised.shape[1]:
                 synthesised = synthesised.expand(-1, decoded.shape[1], -1, -1).clone()

@@ -1,4 +1,4 @@
-"""Random grids for the implicit decoder to be asked at while it learns; without them it only ever sees a few phases.
+"""Random grids to ask the implicit decoder at while it learns; without them it only ever sees a few phases.
 
 docs/decisions.md#query-grids.
 """
@@ -12,8 +12,9 @@ LARGEST_ZOOM = 2.0  # the grid is up to this much finer or coarser than the inpu
 def random_query_grid(height: int, width: int, device: torch.device | None = None) -> tuple[Tensor, Tensor]:
     """Rows and columns, in input pixels, of a grid with a random step and a random sub-pixel shift.
 
-    The step is the same along both axes, between 1/2 and 2 pixels, evenly in log. The grid lies inside the plane,
-    has at most as many points as it, and draws from torch's own generator (one state to save and restore).
+    The step is the same along both axes, between 1/2 and 2 pixels, evenly in log. The grid lies inside the
+    plane, has at most as many points as it, and draws from torch's own generator (one state to save and
+    restore).
     """
     step = LARGEST_ZOOM ** (2 * torch.rand(()).item() - 1)
     return _axis(height, step, device), _axis(width, step, device)

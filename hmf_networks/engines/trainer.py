@@ -2,7 +2,7 @@
 
 L_G = w_pixel |y - G(x)|_1 + w_adversarial (D(x, G(x)) - 1)^2,   L_D = 1/2 (D(x, y) - 1)^2 + 1/2 D(x, G(x))^2.
 
-MONAI's own AdversarialTrainer takes the source for the real image and has no weights (docs/decisions.md#trainer).
+MONAI's AdversarialTrainer takes the source for the real image and has no weights (docs/decisions.md#trainer).
 """
 
 from collections.abc import Callable
@@ -23,14 +23,15 @@ LOSS_NAMES = ("loss", "pixel_loss", "adversarial_loss", "discriminator_loss")
 
 
 class ConditionalGANTrainer(SupervisedTrainer):
-    """A `SupervisedTrainer` whose network is the generator; handlers, metrics and federated clients see no difference.
+    """A `SupervisedTrainer` whose network is the generator; handlers and federated clients see no difference.
 
     Args:
         network: generator; called as network(image) or network(image, coordinates=(rows, columns)).
         loss_function: pixel loss of prediction and target.
         discriminator: called with [sources, image] as channels; MONAI's PatchDiscriminator.
         d_optimizer: its optimiser.
-        pixel_weight, adversarial_weight: weights of the two losses; an adversarial weight of 0 trains no discriminator.
+        pixel_weight, adversarial_weight: weights of the two losses; an adversarial weight of 0 trains no
+            discriminator.
         query_grid_share: share of the steps in which the generator is asked at a random grid.
         arguments: all others are those of `SupervisedTrainer`.
 
@@ -122,7 +123,7 @@ class ConditionalGANTrainer(SupervisedTrainer):
     def _step(self, loss: Tensor, optimizer: Optimizer, scaler: Any) -> None:
         optimizer.zero_grad(set_to_none=True)
         if scaler is None:
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
         else:
             scaler.scale(loss).backward()

@@ -29,14 +29,14 @@ class HMFMambaINR(nn.Module):
         spatial_dims: 2; volumes are walked slice by slice (`hmf_networks.engines.SliceSynthesisInferer`).
         in_channels: source contrasts, stacked, in [-1, 1].
         out_channels: target contrasts.
-        width: channels of the first stage; the bottleneck has four times as many. 64 is the paper-sized network.
+        width: channels of the first stage; the bottleneck has four times as many. 64 is the paper's size.
         patch_size: side of the patches the RHMB tokenises into: 1, 2 or 4.
         directions: scan directions of the SSM: 1, 2 or 4.
         state_size: N of the SSM.
         expand: inner width of the SSM branch over the bottleneck width.
         num_residual_blocks: residual CNN blocks in each RCG.
         encoder_skips: hand encoder features to the decoder (the paper names none).
-        inr_stride: input pixels a cell of the INRB's feature map is wide: 2, or 1 (four neighbours collapse to one).
+        inr_stride: input pixels a cell of the INRB's feature map is wide: 2, or 1 (its neighbours collapse).
         inr_hidden_channels: width of the INRB's MLP.
         inr_num_hidden: hidden layers of the INRB's MLP.
         num_frequencies: L of the periodic encoding.
@@ -85,6 +85,7 @@ class HMFMambaINR(nn.Module):
         self.multiple = 4 * patch_size
         self.smallest_side = 8  # the reflection padding of the RCG needs a map of two cells
         self.encoder_skips = encoder_skips
+        self.stride = inr_stride
         wide, middle, narrow = 4 * width, 2 * width, width
 
         self.encode_1 = ConvBlock(in_channels, narrow, kernel_size=7, padding_mode="reflect")
@@ -111,7 +112,7 @@ class HMFMambaINR(nn.Module):
         )
         self.fuse_3 = MODULATIONS[modulation](narrow)
         self.head = DECODERS[decoder](
-            narrow,
+            narrow * (1 + inr_stride**2) if encoder_skips else narrow,
             out_channels,
             stride=inr_stride,
             hidden_channels=inr_hidden_channels,
@@ -129,15 +130,16 @@ class HMFMambaINR(nn.Module):
 
         Args:
             image: sources in [-1, 1], (B, S, H, W).
-            coordinates: rows (R,) and columns (Q,) to decode at, in pixels of the input plane; the centre of its
-                first pixel is 0. Default: the input's own pixels.
+            coordinates: rows (R,) and columns (Q,) to decode at, in pixels of the input plane; the centre of
+                its first pixel is 0. Default: the input's own pixels.
             output_size: R x Q equal pixels that cover the input plane; another way to give coordinates.
 
         Returns:
             Target in [-1, 1], (B, out_channels, R, Q).
         """
         height, width = image.shape[2], image.shape[3]
-        if height % self.multiple != 0 or width % self.multiple != 0 or min(height, width) < self.smallest_side:
+        too_small = min(height, width) < self.smallest_side
+        if too_small or height % self.multiple != 0 or width % self.multiple != 0:
             raise ValueError(
                 f"plane of {height} x {width} pixels: pad both sides to a multiple of {self.multiple}, "
                 f"at least {self.smallest_side}"
@@ -165,7 +167,8 @@ class HMFMambaINR(nn.Module):
         decoded = self.up_2(self._join(decoded, encoded_3))  # B 2w H/2 W/2
         decoded = self.fuse_2(_resize_like(self.side_2(side), decoded), decoded)
         decoded = self.up_3(self._join(decoded, encoded_2))  # B w H/s W/s
-        return self.fuse_3(_resize_like(self.side_3(side), decoded), decoded)
+        decoded = self.fuse_3(_resize_like(self.side_3(side), decoded), decoded)
+        return self._join(decoded, F.pixel_unshuffle(encoded_1, self.stride))
 
     def _join(self, decoded: Tensor, encoded: Tensor) -> Tensor:
         return torch.cat([decoded, encoded], dim=1) if self.encoder_skips else decoded

@@ -4,10 +4,13 @@ Voxel values are scaled by slope and intercept. Shapes: (X, Y, Z).
 """
 
 import logging
+import zlib
 from pathlib import Path
 
 import nibabel
 import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 logger = logging.getLogger(__name__)
@@ -28,9 +31,13 @@ def read_volume(path: str | Path) -> tuple[NDArray[np.float32], NDArray[np.float
         VolumeError: E_MISSING, E_NOT_NIFTI, E_4D, E_DIM, E_TRUNCATED or E_NO_SIGNAL.
     """
     header = read_header(path)
+    if header.get_data_dtype().kind not in "iuf":
+        raise VolumeError(
+            "E_DIM", path, f"its voxels are {header.get_data_dtype()}; a volume has plain numbers"
+        )
     try:
         values = np.asarray(header.dataobj, dtype=np.float32)
-    except (OSError, EOFError, ValueError) as error:
+    except (OSError, EOFError, ValueError, zlib.error) as error:
         raise VolumeError(
             "E_TRUNCATED", path, f"its voxels cannot be read ({error}); fetch the file again"
         ) from error
@@ -63,7 +70,7 @@ def read_header(path: str | Path) -> nibabel.Nifti1Image:
         raise VolumeError("E_MISSING", path, "no such file; check the name in the folder or the datalist")
     try:
         image = nibabel.load(path)
-    except (nibabel.filebasedimages.ImageFileError, OSError, EOFError, ValueError) as error:
+    except (ImageFileError, HeaderDataError, OSError, EOFError, ValueError) as error:
         raise VolumeError("E_NOT_NIFTI", path, f"not a NIfTI volume ({error})") from error
     if not isinstance(image, nibabel.Nifti1Pair):
         raise VolumeError("E_NOT_NIFTI", path, f"{type(image).__name__} is not NIfTI; convert it first")

@@ -2,9 +2,9 @@
 
 The sequence is cut into K chunks of T steps. All chunks walk their T steps side by side, first from an empty
 state, which yields what each chunk adds; then the true start of every chunk is known and the walk is repeated
-from there. Only decays in [0, 1] are ever multiplied, so nothing overflows however large delta is (the popular
-quotient of cumulative sums does). Backward walks the same chunks in reverse and recomputes the states, so that
-training keeps no tensor of size L x channels x N.
+from there. Only decays in [0, 1] are ever multiplied, so nothing overflows however large delta is (the
+popular quotient of cumulative sums does). Backward walks the same chunks in reverse and recomputes the
+states, so that training keeps no tensor of size L x channels x N.
 
 Shapes: T steps of a chunk, B batch, K chunks, G groups, N states, d channels of a group.
 """
@@ -50,7 +50,7 @@ def scan_chunked(
     C_t = F.pad(C.to(dtype), (0, padding)).reshape(over_states).permute(d_first).contiguous()  # T B K G N
     A_g = A.to(dtype).reshape(groups, channels // groups, num_states).transpose(1, 2).contiguous()  # G N d
 
-    if torch.jit.is_scripting():
+    if torch.jit.is_scripting():  # type: ignore[attr-defined]
         y_t = _walk(delta_t, drive_t, A_g, B_t, C_t)[0]
     else:
         y_t = _with_gradient(delta_t, drive_t, A_g, B_t, C_t)
@@ -93,14 +93,15 @@ def _chunk_starts(delta: Tensor, drive: Tensor, A: Tensor, B: Tensor) -> Tensor:
 @torch.jit.unused
 def _with_gradient(delta: Tensor, drive: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
     needs_gradient = torch.is_grad_enabled() and any(x.requires_grad for x in (delta, drive, A, B, C))
-    if needs_gradient and not torch.jit.is_tracing() and not torch.compiler.is_compiling():
-        return _Walk.apply(delta, drive, A, B, C)
+    exporting = torch.jit.is_tracing() or torch.compiler.is_compiling()  # type: ignore[attr-defined,no-untyped-call]
+    if needs_gradient and not exporting:
+        return _Walk.apply(delta, drive, A, B, C)  # type: ignore[no-untyped-call]
     return _walk(delta, drive, A, B, C)[0]
 
 
 @torch.jit.unused
 def without_autocast(device_type: str) -> torch.autocast:
-    """Half precision would lose the small steps of the state. (A "meta" device has no autocast of its own.)"""
+    """Half precision would lose the small steps of the state; a "meta" device has no autocast of its own."""
     known = device_type if torch.amp.is_autocast_available(device_type) else "cpu"
     return torch.autocast(known, enabled=False)
 

@@ -1,7 +1,7 @@
 """Coordinates of the implicit representation: pixel centres, periodic encoding, four nearest features.
 
 One frame for all: a position is measured in pixels of the input plane, the centre of pixel (0, 0) is (0, 0),
-so an H x W plane reaches from -0.5 to H - 0.5. Query grids are separable: a vector of rows, a vector of columns.
+so an H x W plane reaches from -0.5 to H - 0.5. Query grids are separable: a vector of rows, one of columns.
 """
 
 import math
@@ -16,7 +16,7 @@ def pixel_centres(length: int, size: int, device: torch.device | None = None) ->
 
 
 def periodic_encoding(offset: Tensor, num_frequencies: int) -> Tensor:
-    """phi(x) = (x, sin 2^0 pi x, ..., sin 2^(L-1) pi x, cos 2^0 pi x, ..., cos 2^(L-1) pi x), paper section 3.5.
+    """phi(x) = (x, sin 2^0 pi x, ..., sin 2^(L-1) pi x, cos 2^0 pi x, ..., cos 2^(L-1) pi x), section 3.5.
 
     Args:
         offset: signed distances in [-1, 1], (...).
@@ -33,12 +33,12 @@ def periodic_encoding(offset: Tensor, num_frequencies: int) -> Tensor:
 def two_nearest(positions: Tensor, stride: int, num_cells: int) -> tuple[Tensor, Tensor, Tensor]:
     """The feature cells below and above every position on one axis.
 
-    Cell j of a feature map of `stride` has its centre at stride * j + (stride - 1) / 2 input pixels. Beyond the
-    border the outermost cell is repeated on virtual cells, so that all border phases look like those inside.
+    Cell j of a feature map of `stride` has its centre at stride * j + (stride - 1) / 2 input pixels. Beyond
+    the border the outermost cell is repeated on virtual cells: all border phases look like those inside.
 
     Returns:
-        indices (2, Q), signed offsets from the cells in cell units (2, Q), weights (2, Q) that sum to one: the length
-        of the interval to the opposite cell.
+        indices (2, Q), signed offsets from the cells in cell units (2, Q), weights (2, Q) that sum to one:
+        the length of the interval to the opposite cell.
     """
     position = (positions - (stride - 1) / 2) / stride
     below = torch.floor(position)
@@ -48,7 +48,7 @@ def two_nearest(positions: Tensor, stride: int, num_cells: int) -> tuple[Tensor,
 
 
 def sample_plane(plane: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Linear interpolation of (B, C, H, W) at rows x columns (input pixels, border repeated): (B, C, R, Q)."""
+    """Linear interpolation of (B, C, H, W) at rows x columns (pixels, border repeated): (B, C, R, Q)."""
     row_index, _, row_weight = two_nearest(rows, 1, plane.shape[2])
     column_index, _, column_weight = two_nearest(columns, 1, plane.shape[3])
     row_weight, column_weight = row_weight.to(plane.dtype), column_weight.to(plane.dtype)

@@ -1,4 +1,4 @@
-"""A feature map walked as sequences in up to four directions, and back. Paper section 3.2, "multiple directions".
+"""A feature map as sequences in up to four directions, and back. Paper section 3.2, "multiple directions".
 
 Directions: 0 along the rows, 1 the same backwards, 2 along the columns, 3 the same backwards.
 Shapes: B batch, K directions, d channels, H x W tokens, L = H*W.

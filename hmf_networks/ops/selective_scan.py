@@ -41,7 +41,7 @@ def selective_scan(
         z: gate, (B, G*d, L): the output is multiplied by silu(z).
         delta_bias: added to delta, (G*d,).
         delta_softplus: softplus(delta + bias) is the step size.
-        backend: "auto" or one of `available_backends()`; the environment variable HMF_SCAN_BACKEND overrides "auto".
+        backend: "auto" or one of `available_backends()`; the variable HMF_SCAN_BACKEND overrides "auto".
 
     Returns:
         (B, G*d, L) in the type of u. The state is float32 whatever comes in (float64 for float64 input).
@@ -49,7 +49,7 @@ def selective_scan(
     Raises:
         ValueError: shapes that do not belong together, or an unknown backend.
     """
-    if torch.jit.is_scripting():
+    if torch.jit.is_scripting():  # type: ignore[attr-defined]
         return scan_chunked(u, delta, A, B, C, D, z, delta_bias, delta_softplus)
     return _dispatch(u, delta, A, B, C, D, z, delta_bias, delta_softplus, backend)
 
@@ -73,7 +73,7 @@ def _dispatch(
     delta_softplus: bool,
     backend: str,
 ) -> Tensor:
-    if not torch.jit.is_tracing():
+    if not torch.jit.is_tracing():  # type: ignore[attr-defined,no-untyped-call]
         _check_shapes(u, delta, A, B, C, D, z, delta_bias)
     name = _pick() if backend == "auto" else backend
     if name not in BACKENDS:
@@ -85,7 +85,7 @@ def _dispatch(
 
 
 def _pick() -> str:
-    if torch.jit.is_tracing() or torch.compiler.is_compiling():
+    if torch.jit.is_tracing() or torch.compiler.is_compiling():  # type: ignore[attr-defined,no-untyped-call]
         return "chunked"
     wish = os.environ.get("HMF_SCAN_BACKEND", "auto")
     return "chunked" if wish in ("", "auto") else wish

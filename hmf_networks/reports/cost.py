@@ -8,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 
 def network_cost(network: nn.Module, input_shape: tuple[int, ...]) -> dict[str, int]:
-    """{"parameters", "macs"} of one forward pass; convolutions and matrix products count, element-wise work does not."""
+    """{"parameters", "macs"} of a forward pass: convolutions and matrix products, no element-wise work."""
     counter: Any = FlopCounterMode(display=False)
     with counter, torch.no_grad():
         network.eval()(torch.zeros(input_shape))

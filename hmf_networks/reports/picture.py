@@ -6,6 +6,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import torch
+from nibabel.affines import voxel_sizes
 
 from hmf_networks.atomic import write_whole
 from hmf_networks.nifti.read import read_volume
@@ -27,6 +28,6 @@ def draw_files(paths: Mapping[str, str], output_path: str | Path) -> None:
         volumes[name] = nibabel.apply_orientation(scaled, orientation)
         if volumes[name].shape != next(iter(volumes.values())).shape:
             raise ValueError(f"{path}: grid {volumes[name].shape} is not that of the first volume")
-    zooms = nibabel.affines.voxel_sizes(affine)
+    zooms = voxel_sizes(affine)
     spacing_mm = [float(zooms[int(axis)]) for axis in np.argsort(orientation[:, 0])]
     write_whole(output_path, three_planes_png(volumes, spacing_mm))

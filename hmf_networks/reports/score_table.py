@@ -24,9 +24,10 @@ class ScoreTable:
     Args:
         output_dir: folder of the two files.
         method: what the evaluator's network is called in the table.
-        rivals: name -> callable, sources (1, S, X, Y, Z) -> target (1, 1, X, Y, Z), both in [-1, 1]; None is left out.
+        rivals: name -> callable, sources (1, S, X, Y, Z) -> target (1, 1, X, Y, Z), both in [-1, 1]; None is
+            left out.
 
-    Needs image, label and pred of one volume a step in [-1, 1]; `region` in the batch, if there, is scored as "label".
+    Needs image, label and pred of one volume a step in [-1, 1]; a `region` in the batch is scored as "label".
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class ScoreTable:
 
 
 def volume_rows(prediction: Tensor, truth: Tensor, region: Tensor | None = None) -> list[dict[str, Any]]:
-    """Scores of one volume (X, Y, Z) in [-1, 1] under the protocols volume, affine and slice (docs/evaluation.md)."""
+    """Scores of a volume (X, Y, Z) in [-1, 1] under protocols volume, affine, slice (docs/evaluation.md)."""
     prediction, truth = (x.as_subclass(Tensor).float().cpu() for x in (prediction, truth))
     brain = truth > -1
     regions = {"brain": brain}

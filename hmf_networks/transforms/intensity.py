@@ -26,7 +26,7 @@ def background_value(volume: Tensor) -> float:
 
 
 def foreground(volume: Tensor) -> Tensor:
-    """Voxels of (X, Y, Z) that differ from the background by more than a twentieth of the brightest signal."""
+    """Voxels of (X, Y, Z) that differ from background by more than a twentieth of the brightest signal."""
     signal = (volume - background_value(volume)).abs()
     some = signal[signal > 0]
     if some.numel() == 0:
@@ -47,8 +47,8 @@ class ScaleForegroundd(MapTransform):
     Args:
         keys: volumes (C, X, Y, Z).
         lower, upper: percentiles of the foreground that become -1 and 1.
-        background_key: where to put the mask (1, X, Y, Z) of voxels that are exactly background in every channel of
-            the first key, for `RestoreIntensityd`; None for nowhere.
+        background_key: where to put the mask (1, X, Y, Z) of voxels that are exactly background in every
+            channel of the first key, for `RestoreIntensityd`; None for nowhere.
     """
 
     def __init__(

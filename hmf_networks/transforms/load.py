@@ -23,8 +23,8 @@ class LoadContrastsd(MapTransform):
         target: contrast to learn or to compare with; None when it is to be synthesised.
         with_region: read the record's segmentation as `region` (1, X, Y, Z), boolean; zeros when it has none.
 
-    The result keeps the record's other entries. `image` is a MetaTensor (S, X, Y, Z) that knows its affine and, as
-    `filename_or_obj`, the first source; `label` is (1, X, Y, Z).
+    The result keeps the record's other entries. `image` is a MetaTensor (S, X, Y, Z) that knows its affine
+    and, as `filename_or_obj`, the first source; `label` is (1, X, Y, Z).
 
     Raises:
         KeyError: the record lacks a contrast.

@@ -16,7 +16,7 @@ GAP = 6
 
 
 def three_planes_png(volumes: Mapping[str, NDArray[np.float32]], spacing_mm: Sequence[float]) -> bytes:
-    """One column for each volume: axial, coronal and sagittal plane through the middle of the first's foreground.
+    """One column a volume: axial, coronal, sagittal plane through the middle of the first's foreground.
 
     Args:
         volumes: caption -> volume; all on one grid.

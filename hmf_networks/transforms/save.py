@@ -1,5 +1,6 @@
 """Write what was synthesised: NIfTI on the grid of the first source, a JSON sidecar, a picture."""
 
+import functools
 import hashlib
 import json
 from collections.abc import Hashable, Mapping, Sequence
@@ -9,12 +10,15 @@ from typing import Any
 import nibabel
 import numpy as np
 import torch
+from monai.data import MetaTensor
 from monai.transforms import MapTransform
+from nibabel.affines import voxel_sizes
 from numpy.typing import NDArray
 
 from hmf_networks import __version__
 from hmf_networks.atomic import write_whole
 from hmf_networks.naming import output_path
+from hmf_networks.nifti.read import read_header
 from hmf_networks.nifti.write import write_volume_like
 from hmf_networks.transforms.intensity import OUTPUT_MAXIMUM
 from hmf_networks.transforms.preview import three_planes_png
@@ -46,13 +50,15 @@ class SaveSynthesisd(MapTransform):
         super().__init__(keys)
         self.output_dir = Path(output_dir)
         self.target, self.sources = target, tuple(sources)
-        self.weights_sha256 = _sha256(weights_path) if weights_path and Path(weights_path).is_file() else None
+        self.weights_path = weights_path
         self.preview = preview
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        sample = dict(data)
+        sample: dict[Any, Any] = dict(data)
         path = self.output_dir / output_path(sample, self.target)
-        values = torch.as_tensor(sample[self.keys[0]])[0].detach().cpu().numpy()
+        prediction = sample[self.keys[0]]
+        _check_back_on_grid(prediction, sample["source_paths"][0])
+        values = _numpy(prediction[0])
         write_volume_like(sample["source_paths"][0], values, path)
         write_whole(_beside(path, ".json"), json.dumps(self._sidecar(sample), indent=2) + "\n")
         if self.preview:
@@ -62,13 +68,15 @@ class SaveSynthesisd(MapTransform):
 
     def _sidecar(self, sample: Mapping[Hashable, Any]) -> dict[str, Any]:
         return {
-            "Description": f"Synthetic {self.target}: computed from other contrasts, not acquired. Not for diagnosis.",
+            "Description": f"Synthetic {self.target}: computed from other contrasts, not acquired. "
+            "Not for diagnosis.",
             "Sources": {
                 name: Path(path).name for name, path in zip(self.sources, sample["source_paths"], strict=True)
             },
             "Target": self.target,
-            "IntensityMap": f"value = (network output + 1) / 2 * {OUTPUT_MAXIMUM:g}, clipped to 0..{OUTPUT_MAXIMUM:g}",
-            "WeightsSha256": self.weights_sha256,
+            "IntensityMap": f"value = (network output + 1) / 2 * {OUTPUT_MAXIMUM:g}, "
+            f"clipped to 0..{OUTPUT_MAXIMUM:g}",
+            "WeightsSha256": _sha256(self.weights_path) if self.weights_path else None,
             "GeneratedBy": {"Name": "hmf_networks", "Version": __version__},
         }
 
@@ -78,9 +86,19 @@ class SaveSynthesisd(MapTransform):
         synthesised = nibabel.apply_orientation(values, orientation)
         volumes = {name: _numpy(channel) for name, channel in zip(self.sources, sample["image"], strict=True)}
         volumes[f"{self.target} (synthetic)"] = synthesised / OUTPUT_MAXIMUM * 2 - 1
-        zooms = nibabel.affines.voxel_sizes(reference.affine)
+        zooms = voxel_sizes(reference.affine)
         spacing_mm = [float(zooms[int(axis)]) for axis in np.argsort(orientation[:, 0])]
         return three_planes_png(volumes, spacing_mm)
+
+
+def _check_back_on_grid(prediction: torch.Tensor, source_path: str) -> None:
+    """Left and right look much alike: a volume that was not brought back would pass for a good one."""
+    affine = read_header(source_path).affine
+    known = prediction.affine.cpu() if isinstance(prediction, MetaTensor) else np.full((4, 4), np.nan)
+    if not np.allclose(known, affine, atol=1e-3):
+        raise ValueError(
+            f"the prediction is not on the grid of {source_path}; put Invertd before SaveSynthesisd"
+        )
 
 
 def _numpy(channel: torch.Tensor) -> NDArray[np.float32]:
@@ -91,5 +109,6 @@ def _beside(path: Path, suffix: str) -> Path:
     return path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + suffix)
 
 
+@functools.cache
 def _sha256(path: str) -> str:
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()

@@ -1,7 +1,7 @@
 """Volumes to planes of a fixed pixel size, and the coordinates that lead back. DESIGN: "3D to slice".
 
-The planes are perpendicular to the last axis (axial after orientation to RAS). Shapes: volumes (C, X, Y, Z), planes
-(B, C, H, W).
+The planes are perpendicular to the last axis (axial after orientation to RAS). Shapes: volumes (C, X, Y, Z),
+planes (B, C, H, W).
 """
 
 import logging
@@ -35,7 +35,7 @@ def voxel_spacing_mm(volume: Tensor) -> list[float]:
 def slice_axis(spacing_mm: Sequence[float], plane: str = "axial") -> int:
     """Spatial axis (0, 1, 2) that the planes are perpendicular to, in RAS order.
 
-    "axial" is always 2, with a warning where that cuts across thick slices; "acquisition" is the coarsest axis.
+    "axial" is always 2, with a warning where it cuts across thick slices; "acquisition" is the coarsest axis.
     """
     if plane not in PLANES:
         raise ValueError(f"plane must be one of {PLANES}, got {plane!r}")
@@ -52,12 +52,12 @@ def slice_axis(spacing_mm: Sequence[float], plane: str = "axial") -> int:
 
 
 def resampled_size(size: int, spacing_mm: float, pixel_mm: float) -> int:
-    """Pixels of about `pixel_mm` that cover `size` voxels of `spacing_mm`; unchanged when it is near enough."""
+    """Pixels of about `pixel_mm` that cover `size` voxels of `spacing_mm`; unchanged when near enough."""
     return max(1, round(size * spacing_mm / pixel_mm))
 
 
 def resample_planes(planes: Tensor, size: tuple[int, int]) -> Tensor:
-    """Cover the same field with `size` equal pixels (B, C, *size): linear, averaging where pixels become larger."""
+    """Cover the same field with `size` equal pixels (B, C, *size): linear, averaging where they grow."""
     if tuple(planes.shape[2:]) == tuple(size):
         return planes
     return F.interpolate(planes, size=size, mode="bilinear", align_corners=False, antialias=True)
@@ -80,7 +80,7 @@ def crop_planes(planes: Tensor, size: tuple[int, int]) -> Tensor:
 def source_pixel_centres(
     size: int, resampled: int, before: int, device: torch.device | None = None
 ) -> Tensor:
-    """Where the centres of `size` source pixels lie in a plane that was resampled and padded; in its pixels."""
+    """Where the centres of `size` source pixels lie in a resampled and padded plane; in its pixels."""
     return pixel_centres(resampled, size, device) + before
 
 
@@ -122,7 +122,7 @@ class PlanesToGridd(MapTransform):
 
 
 class KeepBrainSlicesd(MapTransform):
-    """Keep `num_slices` slices, evenly spread over those that hold brain in the first key; fewer are repeated.
+    """Keep `num_slices` slices, evenly spread over those with brain in the first key; fewer are repeated.
 
     Every subject then has the same number of slices, and thick-slice scans weigh as much as thin ones.
     """
@@ -141,6 +141,6 @@ class KeepBrainSlicesd(MapTransform):
 
 
 def brain_slices(volume: Tensor) -> Tensor:
-    """Indices of the last axis of (C, X, Y, Z), in [-1, 1], whose foreground is a fair share of the largest slice's."""
+    """Indices of slices of (C, X, Y, Z), in [-1, 1], with a fair share of the largest one's foreground."""
     area = (volume.as_subclass(Tensor) > -1).any(dim=0).sum(dim=(0, 1))  # Z
     return torch.nonzero(area >= max(1.0, MIN_FOREGROUND_SHARE * float(area.max()))).flatten()

@@ -1,0 +1,120 @@
+"""The bundle as MONAI sees it: every config complete, one network everywhere, metadata that the schema takes."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from monai.bundle import ConfigParser, ConfigWorkflow, verify_net_in_out
+
+from hmf_networks import __version__
+from hmf_networks.naming import CONTRASTS
+
+BUNDLE = Path(__file__).parent.parent / "bundle"
+CONFIGS = BUNDLE / "configs"
+OVERLAYS = sorted(path.relative_to(CONFIGS).as_posix() for path in CONFIGS.glob("*/*.json"))
+
+
+def read(*names: str) -> ConfigParser:
+    parser = ConfigParser()
+    parser.read_config([CONFIGS / name for name in names])
+    return parser
+
+
+@pytest.mark.parametrize(
+    ("names", "workflow_type"),
+    [
+        (["train.json"], "train"),
+        (["train.json", "evaluate.json"], "train"),
+        (["train.json", "networks/quickstart.json", "quickstart.json"], "train"),
+        (["inference.json"], "inference"),
+        (["inference.json", "networks/quickstart.json"], "inference"),
+    ],
+)
+def test_every_workflow_has_all_properties_that_monai_asks_for(names, workflow_type, simulated, tmp_path):
+    workflow = ConfigWorkflow(
+        config_file=[str(CONFIGS / name) for name in names],
+        meta_file=str(CONFIGS / "metadata.json"),
+        logging_file=str(CONFIGS / "logging.conf"),
+        workflow_type=workflow_type,
+        bundle_root=str(BUNDLE),
+        dataset_dir=str(simulated),
+        output_dir=str(tmp_path),
+        split=[0.5, 0.25, 0.25],
+    )
+    workflow.initialize()
+    assert workflow.check_properties() == []
+
+
+def test_training_and_inference_describe_the_same_network_and_planes():
+    train, inference = read("train.json"), read("inference.json")
+    for key in ("network_def", "sources", "target", "pixel_mm", "plane", "plane_size"):
+        assert train[key] == inference[key], key
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_an_overlay_changes_only_what_is_there(overlay):
+    whole = read("train.json")
+    for key in json.loads((CONFIGS / overlay).read_text()):
+        if key == "_desc_":
+            continue
+        parent, _, name = key.rpartition("#")
+        assert parent == "" or isinstance(whole.get(parent), dict), f"{overlay}: {key}"
+        if parent != "network_def":  # a constructor argument may rest on its default
+            assert whole.get(key) is not None, (
+                f"{overlay}: {key} is not in train.json, {name} would do nothing"
+            )
+
+
+@pytest.mark.parametrize("overlay", [name for name in OVERLAYS if name.startswith("networks/")])
+def test_every_network_overlay_builds_a_network_that_runs(overlay):
+    parser = read("train.json", overlay)
+    parser["network_def#width"] = 8
+    network = parser.get_parsed_content("network_def").eval()
+    with torch.no_grad():
+        assert network(torch.zeros(1, 2, 32, 32)).shape == (1, 1, 32, 32)
+
+
+@pytest.mark.parametrize("name", [name for name in OVERLAYS if name.startswith("tasks/")])
+def test_a_task_names_known_contrasts_and_itself(name):
+    task = json.loads((CONFIGS / name).read_text())
+    assert {*task["sources"], task["target"]} <= set(CONTRASTS)
+    assert task["target"] not in task["sources"]
+    assert Path(name).stem.endswith("_".join([*task["sources"], "to", task["target"]]))
+
+
+def test_expressions_are_short_and_hold_no_code():
+    for path in CONFIGS.rglob("*.json"):
+        for line in path.read_text().splitlines():
+            assert '"$' not in line or not any(word in line for word in ("lambda", " for ")), (
+                f"{path}: {line}"
+            )
+
+
+def test_the_inference_config_stands_alone():
+    text = (CONFIGS / "inference.json").read_text()
+    assert "@_meta_" not in text
+    assert '"%' not in text.replace('"inference": "%run"', "")
+
+
+def test_metadata_has_what_the_schema_and_the_zoo_require():
+    metadata = json.loads((CONFIGS / "metadata.json").read_text())
+    texts = ("schema", "version", "monai_version", "pytorch_version", "numpy_version", "task", "description")
+    for key in (*texts, "authors", "copyright", "name"):
+        assert isinstance(metadata[key], str), key
+        assert metadata[key], key
+    assert metadata["version"] == __version__
+    assert metadata["version"] in metadata["changelog"]
+    assert isinstance(metadata["required_packages_version"], dict)
+    formats = metadata["network_data_format"]
+    for tensor in (formats["inputs"]["image"], formats["outputs"]["pred"]):
+        assert {"type", "format", "num_channels", "spatial_shape", "dtype", "value_range"} <= tensor.keys()
+
+
+def test_the_network_takes_and_gives_the_shapes_that_metadata_declares():
+    verify_net_in_out(
+        net_id="network_def",
+        meta_file=str(CONFIGS / "metadata.json"),
+        config_file=str(CONFIGS / "inference.json"),
+        **{"network_def#width": 8},
+    )

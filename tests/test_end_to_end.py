@@ -1,0 +1,161 @@
+"""The main job on simulated patients, through the configs alone: train, resume, evaluate, synthesise."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+from monai.bundle import ConfigWorkflow
+from PIL import Image
+
+CONFIGS = Path(__file__).parent.parent / "bundle" / "configs"
+TINY = {
+    "network_def#width": 4,
+    "network_def#state_size": 2,
+    "network_def#num_residual_blocks": 1,
+    "network_def#inr_hidden_channels": 8,
+    "plane_size": [48, 64],
+    "pixel_mm": 4.0,
+}
+SHORT = TINY | {
+    "split": [0.5, 0.25, 0.25],
+    "slices_per_volume": 4,
+    "validation_slices": 3,
+    "batch_size": 4,
+    "flat_epochs": 1,
+    "decay_epochs": 1,
+    "discriminator_def#channels": 4,
+    "discriminator_def#num_layers_d": 1,
+}
+
+
+def run(names: list[str], run_id: str, **overrides: object) -> ConfigWorkflow:
+    workflow = ConfigWorkflow(
+        config_file=[str(CONFIGS / name) for name in names],
+        meta_file=str(CONFIGS / "metadata.json"),
+        logging_file=False,
+        workflow_type="inference" if run_id == "inference" else "train",
+        run_id=run_id,
+        bundle_root=str(CONFIGS.parent),
+        **overrides,
+    )
+    workflow.initialize()
+    workflow.run()
+    return workflow
+
+
+@pytest.fixture(scope="module")
+def trained(simulated, tmp_path_factory) -> Path:
+    """Output folder of a training run of two epochs."""
+    output_dir = tmp_path_factory.mktemp("run")
+    run(["train.json"], "training", dataset_dir=str(simulated), output_dir=str(output_dir), **SHORT)
+    return output_dir
+
+
+def test_training_leaves_a_datalist_weights_and_a_checkpoint(trained):
+    datalist = json.loads((trained / "datalist.json").read_text())
+    assert [len(datalist[part]) for part in ("training", "validation", "testing")] == [2, 1, 1]
+    assert list((trained / "tensorboard").iterdir())
+    weights = torch.load(trained / "models" / "model.pt", weights_only=True)
+    assert all(value.isfinite().all() for value in weights.values())
+    assert torch.load(trained / "models" / "last.pt", weights_only=True)["progress"]["epoch"] == 2
+
+
+def test_a_resumed_run_goes_on_at_the_next_epoch(trained, simulated):
+    longer = SHORT | {"decay_epochs": 2, "resume": True}
+    workflow = run(["train.json"], "training", dataset_dir=str(simulated), output_dir=str(trained), **longer)
+    trainer = workflow.parser.get_parsed_content("train#trainer")
+    assert trainer.state.epoch == 3
+    assert trainer.state.iteration == 3 * len(trainer.data_loader)
+    assert torch.load(trained / "models" / "last.pt", weights_only=True)["progress"]["epoch"] == 3
+
+
+def test_evaluation_scores_the_network_and_its_rivals_under_named_protocols(trained, simulated):
+    run(
+        ["train.json", "evaluate.json"],
+        "evaluating",
+        dataset_dir=str(simulated),
+        output_dir=str(trained),
+        **SHORT,
+    )
+    with (trained / "scores.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {row["method"] for row in rows} == {"HMF-MambaINR", "voxelwise linear", "copy of the last source"}
+    assert {row["protocol"] for row in rows} == {"volume", "affine", "slice"}
+    brain = {
+        row["method"]: float(row["psnr"])
+        for row in rows
+        if (row["protocol"], row["region"]) == ("volume", "brain")
+    }
+    assert brain["voxelwise linear"] > brain["copy of the last source"]
+    assert json.loads((trained / "scores.json").read_text())["summary"]
+
+
+def test_inference_writes_the_missing_contrast_on_the_grid_of_the_first_source(trained, simulated, tmp_path):
+    arguments = {"dataset_dir": str(simulated), "ckpt_path": str(trained / "models" / "model.pt"), **TINY}
+    run(["inference.json"], "inference", output_dir=str(tmp_path / "out"), **arguments)
+    for patient in sorted(path for path in simulated.iterdir() if path.is_dir()):
+        name = patient.name.rsplit("-", 1)[0] + "_000"
+        written = nibabel.load(tmp_path / "out" / name / f"{name}_t2_synth.nii.gz")
+        source = nibabel.load(patient / f"{patient.name}-t1n.nii.gz")
+        for field in ("pixdim", "xyzt_units", "qform_code", "sform_code", "srow_x", "quatern_b", "qoffset_x"):
+            assert written.header[field].tobytes() == source.header[field].tobytes(), field
+        values, mask = written.get_fdata(), source.get_fdata() != 0
+        assert values.shape == source.shape
+        assert values.min() == 0
+        assert values.max() <= 1000
+        assert values[mask].std() > 0
+        assert (
+            values[~mask & (nibabel.load(patient / f"{patient.name}-t2f.nii.gz").get_fdata() == 0)].max() == 0
+        )
+        sidecar = json.loads((tmp_path / "out" / name / f"{name}_t2_synth.json").read_text())
+        assert sidecar["Sources"]["t1"] == f"{patient.name}-t1n.nii.gz"
+        assert len(sidecar["WeightsSha256"]) == 64
+        picture = np.asarray(Image.open(tmp_path / "out" / name / f"{name}_t2_synth.png"))
+        assert picture.std() > 10
+    with pytest.raises(RuntimeError) as refused:  # MONAI wraps our FileExistsError
+        run(["inference.json"], "inference", output_dir=str(tmp_path / "out"), **arguments)
+    assert "exist already" in f"{refused.value.__cause__}{refused.value.__context__}{refused.value}"
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_epoch_together(simulated, tmp_path):
+    overrides = SHORT | {"decay_epochs": 0, "slices_per_volume": 2}
+    files = [str(CONFIGS / name) for name in ("train.json", "multi_gpu_train.json")]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node=2",
+        "-m",
+        "monai.bundle",
+        "run",
+        "training",
+    ]
+    command += [
+        "--config_file",
+        str(files),
+        "--bundle_root",
+        str(CONFIGS.parent),
+        "--dataset_dir",
+        str(simulated),
+        "--output_dir",
+        str(tmp_path),
+    ]
+    for name, value in overrides.items():
+        command += [f"--{name}", str(value)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    result = subprocess.run(
+        command, capture_output=True, text=True, timeout=300, env=environment, check=False
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    weights = torch.load(tmp_path / "models" / "model.pt", weights_only=True)
+    assert not any(name.startswith("module.") for name in weights)
+    assert torch.load(tmp_path / "models" / "last.pt", weights_only=True)["progress"]["epoch"] == 1

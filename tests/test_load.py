@@ -1,0 +1,89 @@
+import numpy as np
+import pytest
+
+from hmf_networks.nifti.read import VolumeError
+from hmf_networks.transforms.load import LoadContrastsd
+
+SHAPE = (6, 7, 8)
+AFFINE = np.array([[-0.9, 0.1, 0, 40], [0.1, 0.9, 0.05, -30], [0, 0, 1.2, 5], [0, 0, 0, 1.0]])
+
+
+@pytest.fixture
+def record(write_nifti):
+    random = np.random.default_rng(0)
+    paths = {
+        name: write_nifti(f"{name}.nii.gz", random.random(SHAPE), AFFINE) for name in ("t1", "t2", "flair")
+    }
+    return {"patient": "lg01", "session": "2", "layout": "brats", **paths}
+
+
+def test_channels_stand_in_the_order_of_the_sources(record):
+    one_way = LoadContrastsd(["t1", "flair"])(record)
+    other_way = LoadContrastsd(["flair", "t1"])(record)
+    np.testing.assert_array_equal(one_way["image"], other_way["image"].flip(0))
+    assert not np.array_equal(one_way["image"][0], one_way["image"][1])
+    assert other_way["source_paths"] == [record["flair"], record["t1"]]
+
+
+def test_the_image_knows_its_place_and_its_first_source(record):
+    sample = LoadContrastsd(["flair", "t1"], "t2")(record)
+    np.testing.assert_allclose(sample["image"].affine, AFFINE, atol=1e-6)
+    np.testing.assert_allclose(sample["label"].affine, AFFINE, atol=1e-6)
+    assert sample["image"].meta["filename_or_obj"] == record["flair"]
+    assert {key: sample[key] for key in ("patient", "session", "layout")} == {
+        "patient": "lg01",
+        "session": "2",
+        "layout": "brats",
+    }
+
+
+def test_a_missing_contrast_is_named_with_its_subject(record):
+    del record["flair"]
+    with pytest.raises(KeyError, match="subject lg01 has no flair"):
+        LoadContrastsd(["t1", "flair"], "t2")(record)
+
+
+@pytest.mark.parametrize("culprit", ["flair", "t2"])
+def test_another_shape_is_refused_by_the_name_of_the_file(record, write_nifti, culprit):
+    write_nifti(f"{culprit}.nii.gz", np.random.default_rng(1).random((6, 8, 7)), AFFINE)
+    with pytest.raises(VolumeError, match=rf"^E_GRID .*{culprit}\.nii\.gz: grid \(6, 8, 7\) is not"):
+        LoadContrastsd(["t1", "flair"], "t2")(record)
+
+
+def moved(**changes: float) -> np.ndarray:
+    affine = AFFINE.copy()
+    for place, change in changes.items():
+        affine[int(place[1]), int(place[2])] += change
+    return affine
+
+
+@pytest.mark.parametrize("affine", [moved(_03=1.0), moved(_00=0.05), AFFINE @ np.diag([1, 1, -1, 1])])
+def test_another_place_or_direction_is_refused_by_the_name_of_the_file(record, write_nifti, affine):
+    write_nifti("flair.nii.gz", np.random.default_rng(1).random(SHAPE), affine)
+    with pytest.raises(VolumeError, match=r"^E_GRID .*flair\.nii\.gz: its corners lie up to"):
+        LoadContrastsd(["t1", "flair"])(record)
+
+
+def test_rounding_of_a_hundredth_of_a_millimetre_is_accepted(record, write_nifti):
+    values = np.random.default_rng(1).random(SHAPE).astype(np.float32)
+    write_nifti("flair.nii.gz", values, moved(_03=0.01, _13=-0.01, _22=0.001))
+    sample = LoadContrastsd(["t1", "flair"])(record)
+    np.testing.assert_array_equal(sample["image"][1], values)
+    np.testing.assert_allclose(sample["image"].affine, AFFINE, atol=1e-6)  # that of the first source
+
+
+def test_a_segmentation_becomes_a_mask_and_is_empty_when_there_is_none(record, write_nifti):
+    labels = np.zeros(SHAPE)
+    labels[2, 3, 4], labels[3, 3, 4] = 1, 4
+    load = LoadContrastsd(["t1"], "t2", with_region=True)
+    assert load(record)["region"].sum() == 0
+    record["label"] = write_nifti("seg.nii.gz", labels, AFFINE)
+    np.testing.assert_array_equal(load(record)["region"][0], labels > 0)
+    record["label"] = write_nifti("seg.nii.gz", np.zeros(SHAPE), AFFINE)  # a healthy subject
+    assert load(record)["region"].sum() == 0
+
+
+def test_a_segmentation_on_another_grid_is_refused(record, write_nifti):
+    record["label"] = write_nifti("seg.nii.gz", np.random.default_rng(1).random(SHAPE), moved(_13=2.0))
+    with pytest.raises(VolumeError, match=r"^E_GRID .*seg\.nii\.gz"):
+        LoadContrastsd(["t1"], "t2", with_region=True)(record)

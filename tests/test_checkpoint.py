@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from ignite.engine import Events
+from ignite.engine import Engine, Events
 from ignite.metrics import Metric
 from monai.data import DataLoader
 from monai.engines import SupervisedEvaluator
@@ -13,7 +13,13 @@ from monai.networks.nets import PatchDiscriminator
 from torch import Tensor, nn
 
 from hmf_networks.engines import ConditionalGANTrainer
-from hmf_networks.engines.checkpoint import BestModel, TrainingCheckpoint, load_weights, trained_network
+from hmf_networks.engines.checkpoint import (
+    BestModel,
+    LoadWeights,
+    TrainingCheckpoint,
+    load_weights,
+    trained_network,
+)
 from hmf_networks.engines.handlers import StopWithoutProgress, flat_then_linear
 
 
@@ -122,10 +128,8 @@ def test_a_worse_epoch_after_a_resume_is_not_taken_for_the_best(tmp_path):
 def test_the_best_model_is_that_of_the_best_epoch_and_written_on_improvement_only(tmp_path, caplog):
     with caplog.at_level(logging.INFO, logger="hmf_networks"):
         Run(tmp_path, [3, 5, 4, 5])
-    assert [record.message.split(":")[0] for record in caplog.records] == [
-        "best so far, 3.0000",
-        "best so far, 5.0000",
-    ]
+    ours = [record.message for record in caplog.records if record.name.startswith("hmf_networks")]
+    assert [message.split(":")[0] for message in ours] == ["best so far, 3.0000", "best so far, 5.0000"]
     Run(tmp_path / "two", [3, 5], max_epochs=2)
     assert_same(*(torch.load(path / "model.pt", weights_only=True) for path in (tmp_path, tmp_path / "two")))
 
@@ -177,6 +181,23 @@ def test_weights_come_back_whole(tmp_path):
     network, other = nn.Linear(2, 3), nn.Linear(2, 3)
     torch.save(network.state_dict(), tmp_path / "model.pt")
     assert_same(load_weights(other, str(tmp_path / "model.pt")).state_dict(), network.state_dict())
+
+
+def test_an_evaluator_has_its_weights_before_the_first_step(tmp_path):
+    network, trained = nn.Linear(2, 3), nn.Linear(2, 3)
+    torch.save(trained.state_dict(), tmp_path / "model.pt")
+    seen: list[dict[str, Tensor]] = []
+    evaluator = Engine(lambda *_: seen.append(copy.deepcopy(network.state_dict())))
+    LoadWeights(network, str(tmp_path / "model.pt")).attach(evaluator)
+    evaluator.run([0])
+    assert_same(seen, [trained.state_dict()])
+
+
+def test_an_evaluator_without_weights_takes_no_step(tmp_path):
+    evaluator = Engine(lambda *_: pytest.fail("a step without weights"))
+    LoadWeights(nn.Linear(2, 3), str(tmp_path / "model.pt")).attach(evaluator)
+    with pytest.raises(FileNotFoundError, match="no weights there"):
+        evaluator.run([0])
 
 
 def test_missing_weights_are_named_with_a_cure(tmp_path):

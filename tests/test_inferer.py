@@ -82,6 +82,8 @@ def synthesise(tmp_path, write_nifti) -> Callable[..., np.ndarray]:
         parser.update(
             {"network": network or Identity(), "handlers": [], "inferer#progress": False, **options}
         )
+        (tmp_path / "model.pt").write_bytes(b"of no use to these networks")
+        parser.update({"ckpt_path": str(tmp_path / "model.pt")})
         parser.get_parsed_content("evaluator").run()
         image = nibabel.load(tmp_path / "out" / "p" / "p_t2_synth.nii.gz")
         np.testing.assert_array_equal(image.affine, nibabel.load(paths["t1"]).affine)

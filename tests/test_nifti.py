@@ -8,9 +8,11 @@ import pytest
 from nibabel.nifti1 import Nifti1Extension
 
 from hmf_networks.nifti.read import VolumeError, read_volume
-from hmf_networks.nifti.write import GEOMETRY, write_volume_like
+from hmf_networks.nifti.write import write_volume_like
 
 SHAPE = (5, 6, 7)
+GEOMETRY = ("pixdim", "xyzt_units", "qform_code", "sform_code", "srow_x", "srow_y", "srow_z")
+GEOMETRY += tuple(f"quatern_{letter}" for letter in "bcd") + tuple(f"qoffset_{letter}" for letter in "xyz")
 TEXTS = ("descrip", "aux_file", "intent_name", "db_name")
 OBLIQUE = {
     "srow_x": [0.9, -0.11, 0.023, -31.7],

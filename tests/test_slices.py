@@ -182,6 +182,6 @@ def test_no_subject_is_an_error_and_not_an_empty_epoch():
 
 
 def test_resampling_averages_where_pixels_become_larger():
-    """Noise of 16 pixels becomes a quarter of its strength and less; picking some of them would leave half."""
+    """The mean of 16 pixels of noise is a quarter as strong; picking some of them would leave half."""
     noise = torch.randn(1, 1, 80, 80)
     assert resample_planes(noise, (20, 20)).std() < 0.3 * noise.std()

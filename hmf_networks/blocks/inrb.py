@@ -58,8 +58,12 @@ class INRB(nn.Module):
         embedded = self.embed_features(features.permute(0, 2, 3, 1))  # B h w E
         mean = embedded.new_zeros(1)
         for r in range(2):
+            if self._weightless(row_areas[r]):
+                continue
             nearest_rows = embedded.index_select(1, row_cells[r])  # B R w E
             for q in range(2):
+                if self._weightless(column_areas[q]):
+                    continue
                 nearest = nearest_rows.index_select(2, column_cells[q])  # B R Q E
                 codes = row_codes[r].unsqueeze(1) + column_codes[q]  # R Q E
                 area = (row_areas[r].unsqueeze(-1) * column_areas[q]).unsqueeze(-1)  # R Q 1
@@ -68,3 +72,14 @@ class INRB(nn.Module):
 
     def _encode(self, offsets: Tensor) -> Tensor:
         return periodic_encoding(offsets, self.num_frequencies).to(self.embed_row.weight.dtype)
+
+    def _weightless(self, areas: Tensor) -> bool:
+        """No query leans on these cells: at stride 1 and the own pixel centres, three neighbours of four.
+
+        Only asked where the answer is at hand: on the CPU, and not while a graph is being recorded.
+        """
+        if areas.is_cuda:
+            return False
+        if not torch.jit.is_scripting() and (torch.jit.is_tracing() or torch.compiler.is_compiling()):  # type: ignore[attr-defined,no-untyped-call]
+            return False
+        return not bool(areas.any())

@@ -94,7 +94,7 @@ class BestModel:
 
 
 class LoadWeights:
-    """Handler of an evaluator: `load_weights` before the first step, so that a config can be read without weights."""
+    """Handler of an evaluator: `load_weights` before the first step; a config can be read without weights."""
 
     def __init__(self, network: torch.nn.Module, path: str) -> None:
         self.network = getattr(network, "module", network)

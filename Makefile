@@ -6,7 +6,7 @@ DEMO := demo
 SMALL := bundle/configs/networks/quickstart.json','bundle/configs/quickstart.json
 DATA := --bundle_root bundle --dataset_dir $(DEMO)/patients --output_dir $(DEMO)/run
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint clean
 
 demo: .venv
 	@mkdir -p $(DEMO)

@@ -40,6 +40,13 @@ def check_contrasts(names: Sequence[str]) -> None:
             raise ValueError(unknown_word("contrast", name, CONTRASTS))
 
 
+def check_switch(name: str, value: object) -> bool:
+    """A switch from config or command line; ValueError for the text "false", which counts as true in Python."""
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} is {value!r}; write True or False")
+    return value
+
+
 def subject_name(record: Mapping[str, str]) -> str:
     """`patient[_session]`: names a subject in messages and its files in the output folder.
 
@@ -72,9 +79,9 @@ def refuse_existing(
     existing = [
         path for record in records if (path := Path(output_dir) / output_path(record, target)).exists()
     ]
-    if existing and not overwrite:
+    if existing and not check_switch("overwrite", overwrite):
         raise FileExistsError(
             f"{len(existing)} output(s) exist already, e.g. {existing[0]}; "
-            "set overwrite to true to replace them, or choose another output_dir"
+            "set overwrite to True to replace them, or choose another output_dir"
         )
     return records

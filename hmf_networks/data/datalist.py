@@ -6,11 +6,11 @@ remembers the former, itself relative to the datalist, so that no home directory
 
 import json
 import os
-import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hmf_networks.atomic import write_whole
 from hmf_networks.data.records import check_distinct
 from hmf_networks.naming import CONTRASTS, LAYOUTS, RECORD_KEYS, Record, unknown_word
 
@@ -26,13 +26,7 @@ def write_datalist(path: str | Path, parts: Mapping[str, Sequence[Record]], root
     content: dict[str, Any] = {"dataset_dir": Path(os.path.relpath(root, path.parent)).as_posix()}
     for part in PART_NAMES:
         content[part] = [_relative_to(root, record) for record in parts.get(part, [])]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")  # unique: two ranks may write at once
-    try:
-        draft.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
+    write_whole(path, json.dumps(content, indent=1) + "\n")
 
 
 def read_datalist(path: str | Path, root: str | Path | None = None) -> Parts:

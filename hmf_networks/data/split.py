@@ -14,7 +14,7 @@ __all__ = ["load_or_split", "read_datalist", "read_part", "split_by_patient", "w
 
 logger = logging.getLogger(__name__)
 
-FRACTIONS = (0.7, 0.1, 0.2)  # training, validation, testing of the paper's IXI experiment
+FRACTIONS = (0.7, 0.1, 0.2)  # training, validation, testing as the paper has them, section 4.1
 
 
 def split_by_patient(

@@ -20,6 +20,7 @@ from monai.inferers import Inferer
 from torch import Tensor
 
 from hmf_networks.atomic import write_whole
+from hmf_networks.naming import check_switch
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ class TrainingCheckpoint:
         self.path = Path(path)
         self.objects = {name: getattr(thing, "module", thing) for name, thing in objects.items()}
         self.evaluator = evaluator
-        self.resume = resume
+        self.resume = check_switch("resume", resume)
 
     def attach(self, engine: Engine) -> None:
         if self.resume:

@@ -1,4 +1,4 @@
-"""Scanner units to the network's range and back. DESIGN: data contracts, "3D to slice" and "Back".
+"""Scanner units to the network's range and back: docs/decisions.md.
 
 Shapes: volumes (C, X, Y, Z).
 """

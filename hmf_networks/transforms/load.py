@@ -1,4 +1,4 @@
-"""Read the contrasts of a record into channels: paths in, `image` and `label` out. DESIGN: data contracts."""
+"""Read the contrasts of a record into channels: paths in, `image` and `label` out."""
 
 import itertools
 from collections.abc import Hashable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Volumes to planes of a fixed pixel size, and the coordinates that lead back. DESIGN: "3D to slice".
+"""Volumes to planes of a fixed pixel size, and the coordinates that lead back.
 
 The planes are perpendicular to the last axis (axial after orientation to RAS). Shapes: volumes (C, X, Y, Z),
 planes (B, C, H, W).

@@ -1,20 +1,32 @@
 # Two commands for everyone: `make demo` shows it at work, `make test` proves it. Both make their own .venv.
 PYTHON ?= python3
 BIN := .venv/bin
-RUN := $(BIN)/python -m monai.bundle
-DEMO := demo
-SMALL := bundle/configs/networks/quickstart.json','bundle/configs/quickstart.json
-DATA := --bundle_root bundle --dataset_dir $(DEMO)/patients --output_dir $(DEMO)/run
+RUN := $(BIN)/python -m monai.bundle run
+CONFIGS := bundle/configs
+SMALL := '$(CONFIGS)/networks/quickstart.json','$(CONFIGS)/quickstart.json'
+HERE := --bundle_root bundle --output_dir demo/run
+SCAN := demo/new_patient/BraTS-SIM-00001-000/BraTS-SIM-00001-000
+MADE := demo/synthetic/BraTS-SIM-00001_000/BraTS-SIM-00001_000_t2_synth.nii.gz
+
+# Freed memory is kept for the next step instead of being handed back: a fifth of the training time on Linux.
+demo: export MALLOC_MMAP_THRESHOLD_ = 4000000000
+demo: export MALLOC_TRIM_THRESHOLD_ = 8000000000
 
 .PHONY: demo test lint clean
 
 demo: .venv
-	@mkdir -p $(DEMO)
-	@rm -rf $(DEMO)/patients $(DEMO)/run $(DEMO)/synthetic
-	$(BIN)/hmf simulate $(DEMO)/patients --subjects 16 --seed 1 --spacing 1.5
-	$(RUN) run training --config_file "['bundle/configs/train.json','$(SMALL)']" $(DATA)
-	$(RUN) run training --config_file "['bundle/configs/train.json','$(SMALL)','bundle/configs/networks/unet.json']" $(DATA)
-	$(RUN) run evaluating --config_file "['bundle/configs/train.json','bundle/configs/evaluate.json','$(SMALL)']" $(DATA)
+	rm -rf demo
+	$(BIN)/hmf simulate demo/patients --subjects 20 --seed 1 --spacing 2
+	$(RUN) training --config_file "['$(CONFIGS)/train.json',$(SMALL)]" --dataset_dir demo/patients $(HERE)
+	$(RUN) training --config_file "['$(CONFIGS)/train.json',$(SMALL),'$(CONFIGS)/networks/unet.json']" --dataset_dir demo/patients $(HERE)
+	$(RUN) evaluating --config_file "['$(CONFIGS)/train.json',$(SMALL),'$(CONFIGS)/evaluate.json']" --dataset_dir demo/patients $(HERE)
+	$(BIN)/hmf simulate demo/new_patient --subjects 1 --seed 2 --spacing 2
+	$(RUN) inference --config_file "['$(CONFIGS)/inference.json','$(CONFIGS)/networks/quickstart.json']" --bundle_root bundle \
+		--pixel_mm 2.0 --plane_size "[80, 112]" --ckpt_path demo/run/models/model.pt \
+		--dataset_dir demo/new_patient --output_dir demo/synthetic
+	$(BIN)/hmf picture T1=$(SCAN)-t1n.nii.gz FLAIR=$(SCAN)-t2f.nii.gz \
+		"synthetic T2=$(MADE)" "true T2=$(SCAN)-t2w.nii.gz" --output demo/demo.png
+	@echo "Written: $(MADE) and demo/demo.png; scores: demo/run/scores.csv"
 
 test: .venv
 	$(BIN)/python -m pytest
@@ -25,7 +37,7 @@ lint: .venv
 	$(BIN)/mypy
 
 clean:
-	rm -rf .venv $(DEMO) build *.egg-info
+	rm -rf .venv demo build *.egg-info
 
 .venv: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

@@ -27,6 +27,7 @@ VENTRICLE_GROWTH_MM, VENTRICLE_REACH_MM = (-0.5, 3.5), 12.0
 ATROPHY = (-0.3, 0.9)  # log odds of CSF where the average is undecided: narrow or wide sulci
 
 # The average is blurred: undecided voxels become one tissue or the other by a random field of log odds.
+FOLD_DEPTH_MM = 6  # folds up to twice this wide keep their fluid when the skull is stripped
 SHARPNESS, FOLD_LOG_ODDS, FOLD_KNOT_MM = 2.3, 1.3, 3.5
 
 
@@ -105,7 +106,22 @@ def draw_anatomy(rng: np.random.Generator, spacing_mm: float, mass: Mass | None)
     brain = sample(template.brain, everywhere).reshape(shape) > edge
     points = everywhere[:, brain.ravel()]
     fractions, deep = _draw_fractions(rng, points, axes, brain)
-    return Anatomy(brain, points, fractions, deep * _step(points[2] + CENTRE_MNI_MM[2] + 14))
+    deep = deep * _step(points[2] + CENTRE_MNI_MM[2] + 14)
+    extracted = _along_the_cortex(brain, fractions["csf"], spacing_mm)
+    kept = extracted[brain]
+    fractions = {tissue: fraction[kept] for tissue, fraction in fractions.items()}
+    return Anatomy(extracted, points[:, kept], fractions, deep[kept])
+
+
+def _along_the_cortex(brain: np.ndarray, csf: Floats, spacing_mm: float) -> np.ndarray:
+    """The mask as a brain extraction leaves it: fluid in folds and ventricles stays, the layer outside is gone."""
+    from scipy.ndimage import binary_closing, binary_fill_holes
+
+    tissue = np.zeros_like(brain)
+    tissue[brain] = csf < 0.5
+    steps = max(1, round(FOLD_DEPTH_MM / spacing_mm))
+    closed = binary_closing(np.pad(tissue, steps), iterations=steps)[(slice(steps, -steps),) * 3]
+    return brain & binary_fill_holes(closed)
 
 
 def sample(image: Floats, points_mm: Floats) -> Floats:

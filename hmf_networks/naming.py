@@ -41,7 +41,7 @@ def check_contrasts(names: Sequence[str]) -> None:
 
 
 def check_switch(name: str, value: object) -> bool:
-    """A switch from config or command line; ValueError for the text "false", which counts as true in Python."""
+    """A switch from config or command line; ValueError for the text "false", true to Python."""
     if not isinstance(value, bool):
         raise ValueError(f"{name} is {value!r}; write True or False")
     return value

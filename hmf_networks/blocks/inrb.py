@@ -74,12 +74,16 @@ class INRB(nn.Module):
         return periodic_encoding(offsets, self.num_frequencies).to(self.embed_row.weight.dtype)
 
     def _weightless(self, areas: Tensor) -> bool:
-        """No query leans on these cells: at stride 1 and the own pixel centres, three neighbours of four.
+        """No query leans on these cells: at stride 1 and the own pixel centres, three neighbours of four."""
+        return False if torch.jit.is_scripting() else _all_zero(areas)  # type: ignore[attr-defined]
 
-        Only asked where the answer is at hand: on the CPU, and not while a graph is being recorded.
-        """
-        if areas.is_cuda:
-            return False
-        if not torch.jit.is_scripting() and (torch.jit.is_tracing() or torch.compiler.is_compiling()):  # type: ignore[attr-defined,no-untyped-call]
-            return False
+
+@torch.jit.unused
+def _all_zero(areas: Tensor) -> bool:
+    """Only asked where the answer is at hand: on the CPU, and not while a graph is being recorded."""
+    if areas.is_cuda or torch.jit.is_tracing() or torch.compiler.is_compiling():  # type: ignore[attr-defined,no-untyped-call]
+        return False
+    try:
         return not bool(areas.any())
+    except RuntimeError:  # a tensor without numbers (meta, fake), as cost counters use them
+        return False

@@ -114,7 +114,7 @@ def draw_anatomy(rng: np.random.Generator, spacing_mm: float, mass: Mass | None)
 
 
 def _along_the_cortex(brain: np.ndarray, csf: Floats, spacing_mm: float) -> np.ndarray:
-    """The mask as a brain extraction leaves it: fluid in folds and ventricles stays, the layer outside is gone."""
+    """The mask as brain extraction leaves it: fluid in folds and ventricles stays, that outside goes."""
     from scipy.ndimage import binary_closing, binary_fill_holes
 
     tissue = np.zeros_like(brain)

@@ -29,8 +29,8 @@ def background_value(volume: Tensor) -> float:
 def foreground(volume: Tensor) -> Tensor:
     """Voxels of (X, Y, Z) that hold signal: head or brain, but not air.
 
-    Where the skull is stripped, that is all but the background. Air with noise is told apart by its share: voxels
-    below a twentieth of the brightest signal are dark fluid when they are few beside the others, and air when many.
+    Where the skull is stripped, that is all but the background. Air with noise is told apart by its share:
+    voxels below a twentieth of the brightest signal are dark fluid when few beside the others, air when many.
     """
     signal = (volume - background_value(volume)).abs()
     some = signal > 0

@@ -61,15 +61,7 @@ class PixelHead(nn.Module):
         return sample_plane(torch.tanh(self.head(full)), rows, columns)  # B out R Q
 
 
-def mlp_head(
-    in_channels: int,
-    out_channels: int,
-    *,
-    stride: int,
-    hidden_channels: int,
-    num_hidden: int,
-    num_frequencies: int,
-) -> PixelHead:
+def mlp_head(in_channels: int, out_channels: int, *, num_hidden: int, **inrb: int) -> PixelHead:
     """Ablation w/o INR: the same MLP, wider to match the parameters, without coordinates or neighbours."""
 
     def build(width: int) -> nn.Sequential:
@@ -80,19 +72,10 @@ def mlp_head(
             channels = width
         return nn.Sequential(*layers, nn.Conv2d(channels, out_channels, 1))
 
-    wanted = _num_inrb_parameters(in_channels, out_channels, hidden_channels, num_hidden, num_frequencies)
-    return PixelHead(build(matching_width(build, wanted)), stride)
+    return _matched_head(build, in_channels, out_channels, num_hidden=num_hidden, **inrb)
 
 
-def pixel_head(
-    in_channels: int,
-    out_channels: int,
-    *,
-    stride: int,
-    hidden_channels: int,
-    num_hidden: int,
-    num_frequencies: int,
-) -> PixelHead:
+def pixel_head(in_channels: int, out_channels: int, **inrb: int) -> PixelHead:
     """The parameter-matched pixel-based decoder of figure 9: 3x3 convolution, ReLU, 7x7 convolution."""
 
     def build(width: int) -> nn.Sequential:
@@ -102,20 +85,13 @@ def pixel_head(
             nn.Conv2d(width, out_channels, 7, padding=3),
         )
 
-    wanted = _num_inrb_parameters(in_channels, out_channels, hidden_channels, num_hidden, num_frequencies)
-    return PixelHead(build(matching_width(build, wanted)), stride)
+    return _matched_head(build, in_channels, out_channels, **inrb)
 
 
-def _num_inrb_parameters(
-    in_channels: int, out_channels: int, hidden_channels: int, num_hidden: int, num_frequencies: int
-) -> int:
+def _matched_head(
+    build: Callable[[int], nn.Module], in_channels: int, out_channels: int, **inrb: int
+) -> PixelHead:
+    """A pixel head with as many parameters as the INRB of these arguments."""
     with torch.device("meta"):
-        return num_parameters(
-            INRB(
-                in_channels,
-                out_channels,
-                hidden_channels=hidden_channels,
-                num_hidden=num_hidden,
-                num_frequencies=num_frequencies,
-            )
-        )
+        wanted = num_parameters(INRB(in_channels, out_channels, **inrb))
+    return PixelHead(build(matching_width(build, wanted)), inrb["stride"])

@@ -3,6 +3,8 @@
 Shapes: B batch, S sources, H x W pixels (multiples of 4 * patch_size), w `width`, s `inr_stride`.
 """
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -19,7 +21,7 @@ from hmf_networks.ops.coordinates import pixel_centres
 CONTEXTS = {"rhmb": RHMB, "conv": ConvContext}
 MULTI_SCALES = {"mfeb": MFEB, "concat": ConcatReduce}
 MODULATIONS = {"mfm": MFM, "add": AddFusion}
-DECODERS = {"inrb": INRB, "mlp": mlp_head, "pixel": pixel_head}
+DECODERS: dict[str, Callable[..., nn.Module]] = {"inrb": INRB, "mlp": mlp_head, "pixel": pixel_head}
 
 
 class HMFMambaINR(nn.Module):

@@ -12,7 +12,7 @@ from monai.handlers import LrScheduleHandler, ValidationHandler
 from monai.networks.nets import PatchDiscriminator
 from torch import Tensor, nn
 
-from hmf_networks.engines import ConditionalGANTrainer
+from hmf_networks.engines import ConditionalGANTrainer, WeightAverage
 from hmf_networks.engines.checkpoint import (
     BestModel,
     LoadWeights,
@@ -48,6 +48,7 @@ class Run:
             99 if resume else 2
         )  # a new process starts from other weights and another random state
         self.network = nn.Sequential(nn.Conv2d(2, 1, 3, padding=1), nn.BatchNorm2d(1))
+        self.average = WeightAverage(self.network)
         self.discriminator = PatchDiscriminator(2, 4, in_channels=3, num_layers_d=1)
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=0.01)
         self.d_optimizer = torch.optim.Adam(self.discriminator.parameters(), lr=0.01)
@@ -57,12 +58,13 @@ class Run:
         self.evaluator = SupervisedEvaluator(
             device=cpu,
             val_data_loader=DataLoader(data[:2], batch_size=1),
-            network=self.network,
+            network=self.average.network,
             key_val_metric={"score": Scripted(script)},
-            val_handlers=[BestModel(str(folder / "model.pt"), self.network)],
+            val_handlers=[BestModel(str(folder / "model.pt"), self.average.network)],
         )
         self.objects = {
             "network": self.network,
+            "average": self.average,
             "discriminator": self.discriminator,
             "optimizer": self.optimizer,
             "d_optimizer": self.d_optimizer,
@@ -81,6 +83,7 @@ class Run:
             discriminator=self.discriminator,
             d_optimizer=self.d_optimizer,
             train_handlers=[
+                self.average,
                 LrScheduleHandler(self.scheduler, print_lr=False),
                 ValidationHandler(1, self.evaluator, epoch_level=True),
                 StopWithoutProgress(self.evaluator, patience),

@@ -18,6 +18,7 @@ VARIANTS = {
     "w/o INR": {"decoder": "mlp"},
     "pixel decoder": {"decoder": "pixel"},
     "encoder skips": {"encoder_skips": True},
+    "foreground channel": {"append_foreground": True},
     "stride 1": {"inr_stride": 1},
     "one direction": {"directions": 1},
     "two directions": {"directions": 2},

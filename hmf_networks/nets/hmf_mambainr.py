@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hmf_networks.blocks.conv import ConvBlock, UpConvBlock
+from hmf_networks.blocks.foreground import AppendForeground
 from hmf_networks.blocks.inrb import INRB, NUM_FREQUENCIES
 from hmf_networks.blocks.mfeb import MFEB, SELECTIVE_FUSIONS, ConcatReduce
 from hmf_networks.blocks.mfm import MFM, AddFusion
@@ -31,12 +32,13 @@ class HMFMambaINR(nn.Module):
         spatial_dims: 2; volumes are walked slice by slice (`hmf_networks.engines.SliceSynthesisInferer`).
         in_channels: source contrasts, stacked, in [-1, 1].
         out_channels: target contrasts.
-        width: channels of the first stage; the bottleneck has four times as many. 64 is the paper's size.
+        width: channels of the first stage; the bottleneck has four times as many. 64: our reading of the paper.
         patch_size: side of the patches the RHMB tokenises into: 1, 2 or 4.
         directions: scan directions of the SSM: 1, 2 or 4.
         state_size: N of the SSM.
         expand: inner width of the SSM branch over the bottleneck width.
         num_residual_blocks: residual CNN blocks in each RCG.
+        append_foreground: show the encoder where there is signal, in a channel more (not in the paper).
         encoder_skips: hand encoder features to the decoder (the paper names none).
         inr_stride: input pixels a cell of the INRB's feature map is wide: 2, or 1 (its neighbours collapse).
         inr_hidden_channels: width of the INRB's MLP.
@@ -64,6 +66,7 @@ class HMFMambaINR(nn.Module):
         state_size: int = 16,
         expand: int = 2,
         num_residual_blocks: int = 3,
+        append_foreground: bool = False,
         encoder_skips: bool = False,
         inr_stride: int = 2,
         inr_hidden_channels: int = 64,
@@ -90,7 +93,10 @@ class HMFMambaINR(nn.Module):
         self.stride = inr_stride
         wide, middle, narrow = 4 * width, 2 * width, width
 
-        self.encode_1 = ConvBlock(in_channels, narrow, kernel_size=7, padding_mode="reflect")
+        self.append_foreground = AppendForeground() if append_foreground else nn.Identity()
+        self.encode_1 = ConvBlock(
+            in_channels + append_foreground, narrow, kernel_size=7, padding_mode="reflect"
+        )
         self.encode_2 = ConvBlock(narrow, middle, stride=2)
         self.encode_3 = ConvBlock(middle, wide, stride=2)
 
@@ -156,7 +162,7 @@ class HMFMambaINR(nn.Module):
 
     def features(self, image: Tensor) -> Tensor:
         """What the INRB reads: (B, w, H/s, W/s). Computed once, decoded at as many grids as one likes."""
-        encoded_1 = self.encode_1(image)  # B w H W
+        encoded_1 = self.encode_1(self.append_foreground(image))  # B w H W
         encoded_2 = self.encode_2(encoded_1)  # B 2w H/2 W/2
         encoded_3 = self.encode_3(encoded_2)  # B 4w H/4 W/4
 

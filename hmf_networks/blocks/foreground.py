@@ -1,0 +1,16 @@
+"""Where there is signal at all: docs/decisions.md#foreground-channel.
+
+Shapes: B batch, S sources, H x W pixels.
+"""
+
+import torch
+from torch import Tensor, nn
+
+
+class AppendForeground(nn.Module):
+    """Append a channel: 1 where any source is above -1, the background of scaled images, else 0."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(B, S, H, W) in [-1, 1] -> (B, S + 1, H, W)."""
+        foreground = (image > -1).any(dim=1, keepdim=True).to(image.dtype)  # B 1 H W
+        return torch.cat([image, foreground], dim=1)

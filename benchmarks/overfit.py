@@ -1,6 +1,6 @@
 """Can the network hold four slices? L1 alone, evaluation mode, the same slices: PSNR should pass 35 dB.
 
-python benchmarks/overfit.py /data/patients --width 16
+python benchmarks/overfit.py /data/patients --overlays bundle/configs/networks/quickstart.json
 """
 
 import argparse
@@ -21,8 +21,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("dataset_dir")
     parser.add_argument("--overlays", nargs="*", default=[], help="configs laid over train.json")
-    parser.add_argument("--width", type=int, default=16)
-    parser.add_argument("--plane_size", type=int, nargs=2, default=[256, 256], metavar=("H", "W"))
+    parser.add_argument("--plane_size", type=int, nargs=2, metavar=("H", "W"))
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--learning_rate", type=float, default=0.002)
     parser.add_argument("--target_db", type=float, default=35.0)
@@ -31,7 +30,6 @@ def main() -> None:
     torch.manual_seed(0)
     config = ConfigParser()
     config.read_config(["bundle/configs/train.json", *arguments.overlays])
-    config["network_def#width"] = arguments.width
     config["dataset_dir"] = arguments.dataset_dir
     config["parts"] = {
         "_target_": "hmf_networks.data.folder.find_subjects",
@@ -41,7 +39,8 @@ def main() -> None:
     }
     config["train#dataset#data"] = "$@parts[:1]"
     config["slices_per_volume"] = SLICES
-    config["plane_size"] = arguments.plane_size
+    if arguments.plane_size is not None:
+        config["plane_size"] = arguments.plane_size
     batch = next(iter(DataLoader(config.get_parsed_content("train#dataset"), batch_size=SLICES)))
     image, truth = (
         batch[key].as_tensor().to(memory_format=torch.channels_last) for key in ("image", "label")

@@ -46,6 +46,18 @@ def test_every_workflow_has_all_properties_that_monai_asks_for(names, workflow_t
     assert workflow.check_properties() == []
 
 
+def test_what_is_validated_and_saved_is_the_average_and_not_the_network_in_training(simulated, tmp_path):
+    parser = read("train.json", "networks/quickstart.json")
+    for key, value in {"bundle_root": BUNDLE, "dataset_dir": simulated, "output_dir": tmp_path}.items():
+        parser[key] = str(value)
+    parser["split"] = [0.5, 0.25, 0.25]
+    evaluator, average = (parser.get_parsed_content(key) for key in ("validate#evaluator", "average"))
+    saver = parser.get_parsed_content("validate#handlers#0")
+    assert evaluator.network is average.network is saver.network
+    assert average.network is not parser.get_parsed_content("network")
+    assert parser.get_parsed_content("train#trainer").network is parser.get_parsed_content("network")
+
+
 def test_training_and_inference_describe_the_same_network_and_planes():
     train, inference = read("train.json"), read("inference.json")
     for key in ("network_def", "sources", "target", "pixel_mm", "plane", "plane_size"):

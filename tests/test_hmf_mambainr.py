@@ -242,3 +242,9 @@ def test_the_inr_knows_more_than_resampling_its_own_image():
     grid = (pixel_centres(32, 50), pixel_centres(32, 50))
     with torch.no_grad():
         assert (model(image, grid) - sample_plane(model(image), *grid)).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("name", ["encoder_skips", "append_foreground"])
+def test_a_switch_that_arrives_as_a_text_is_refused(name):
+    with pytest.raises(ValueError, match=name):
+        HMFMambaINR(width=4, **{name: "false"})

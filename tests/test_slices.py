@@ -52,6 +52,13 @@ def test_padding_tells_where_the_first_pixel_went():
     assert torch.equal(padded[:, :, rows : rows + 5, columns : columns + 8], planes)
 
 
+@pytest.mark.parametrize(("size", "new"), [(320, 230), (139, 104), (41, 38), (256, 240)])
+def test_resampled_air_is_still_exactly_air(size, new):
+    assert torch.equal(
+        resample_planes(torch.full((1, 1, size, size), -1.0), (new, new)), -torch.ones(1, 1, new, new)
+    )
+
+
 @pytest.mark.parametrize(("size", "mm"), CHANGED_PIXELS)
 def test_resampling_keeps_a_constant(size, mm):
     new = resampled_size(size, mm, 1.0)

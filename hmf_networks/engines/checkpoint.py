@@ -74,7 +74,8 @@ class TrainingCheckpoint:
         if self.evaluator is not None and "best_metric" in progress:
             self.evaluator.state.best_metric = progress["best_metric"]
             self.evaluator.state.best_metric_epoch = progress["best_metric_epoch"]
-        torch.set_rng_state(content["random_state"])
+        if _is_first_process():  # the state is its own; the others go on with draws of theirs
+            torch.set_rng_state(content["random_state"])
         logger.info("resumed from %s after epoch %d", self.path, engine.state.epoch)
 
 

@@ -23,7 +23,7 @@ LOSS_NAMES = ("loss", "pixel_loss", "adversarial_loss", "discriminator_loss")
 
 
 class ConditionalGANTrainer(SupervisedTrainer):
-    """A `SupervisedTrainer` whose network is the generator; handlers and federated clients see no difference.
+    """A `SupervisedTrainer` whose network is the generator; handlers see no difference.
 
     Args:
         network: generator; called as network(image) or network(image, coordinates=(rows, columns)).

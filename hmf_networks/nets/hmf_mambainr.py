@@ -17,6 +17,7 @@ from hmf_networks.blocks.mfm import MFM, AddFusion
 from hmf_networks.blocks.rcg import RCG
 from hmf_networks.blocks.rhmb import RHMB
 from hmf_networks.blocks.stand_ins import ConvContext, mlp_head, pixel_head
+from hmf_networks.naming import check_switch
 from hmf_networks.ops.coordinates import pixel_centres
 
 CONTEXTS = {"rhmb": RHMB, "conv": ConvContext}
@@ -32,7 +33,7 @@ class HMFMambaINR(nn.Module):
         spatial_dims: 2; volumes are walked slice by slice (`hmf_networks.engines.SliceSynthesisInferer`).
         in_channels: source contrasts, stacked, in [-1, 1].
         out_channels: target contrasts.
-        width: channels of the first stage; the bottleneck has four times as many. 64: our reading of the paper.
+        width: channels of the first stage; the bottleneck has four times as many. 64 for the paper.
         patch_size: side of the patches the RHMB tokenises into: 1, 2 or 4.
         directions: scan directions of the SSM: 1, 2 or 4.
         state_size: N of the SSM.
@@ -82,6 +83,7 @@ class HMFMambaINR(nn.Module):
         _one_of("spatial_dims", spatial_dims, (2,))
         _one_of("patch_size", patch_size, (1, 2, 4))
         _one_of("inr_stride", inr_stride, (1, 2))
+        append_foreground = check_switch("append_foreground", append_foreground)
         _one_of("context", context, CONTEXTS)
         _one_of("multi_scale", multi_scale, MULTI_SCALES)
         _one_of("selective_fusion", selective_fusion, SELECTIVE_FUSIONS)
@@ -89,13 +91,13 @@ class HMFMambaINR(nn.Module):
         _one_of("decoder", decoder, DECODERS)
         self.multiple = 4 * patch_size
         self.smallest_side = 8  # the reflection padding of the RCG needs a map of two cells
-        self.encoder_skips = encoder_skips
+        self.encoder_skips = check_switch("encoder_skips", encoder_skips)
         self.stride = inr_stride
         wide, middle, narrow = 4 * width, 2 * width, width
 
         self.append_foreground = AppendForeground() if append_foreground else nn.Identity()
         self.encode_1 = ConvBlock(
-            in_channels + append_foreground, narrow, kernel_size=7, padding_mode="reflect"
+            in_channels + int(append_foreground), narrow, kernel_size=7, padding_mode="reflect"
         )
         self.encode_2 = ConvBlock(narrow, middle, stride=2)
         self.encode_3 = ConvBlock(middle, wide, stride=2)

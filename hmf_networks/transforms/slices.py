@@ -57,10 +57,13 @@ def resampled_size(size: int, spacing_mm: float, pixel_mm: float) -> int:
 
 
 def resample_planes(planes: Tensor, size: tuple[int, int]) -> Tensor:
-    """Cover the same field with `size` equal pixels (B, C, *size): linear, averaging where they grow."""
+    """Cover the same field with `size` equal pixels (B, C, *size): linear, averaging where they grow.
+
+    Background, -1, stays exactly that: the weights sum to one but for rounding, and of zero nothing is left.
+    """
     if tuple(planes.shape[2:]) == tuple(size):
         return planes
-    return F.interpolate(planes, size=size, mode="bilinear", align_corners=False, antialias=True)
+    return F.interpolate(planes + 1, size=size, mode="bilinear", align_corners=False, antialias=True) - 1
 
 
 def pad_planes(planes: Tensor, size: tuple[int, int], value: float = -1.0) -> tuple[Tensor, tuple[int, int]]:

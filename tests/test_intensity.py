@@ -27,7 +27,7 @@ def test_percentiles_of_the_foreground_land_on_minus_one_and_one():
     tissue = inside(scale_by_foreground(volume, lower=10, upper=90))
     low, high = np.percentile(inside(volume), [10, 90])
     np.testing.assert_allclose(tissue, ((inside(volume) - low) / (high - low) * 2 - 1).clip(-1, 1), atol=1e-6)
-    assert (tissue == -1).float().mean() == pytest.approx(0.1, abs=0.002)
+    assert (tissue < -1 + 1e-5).float().mean() == pytest.approx(0.1, abs=0.002)
     assert (tissue == 1).float().mean() == pytest.approx(0.1, abs=0.002)
 
 
@@ -82,3 +82,11 @@ def test_restored_values_follow_the_fixed_map_within_0_and_1000():
     pred = torch.tensor([-3.0, -1.0, -0.5, 0.0, 1.0, 1.7]).reshape(1, 6, 1, 1)
     restored = RestoreIntensityd("pred", background_key=None)({"pred": pred})["pred"]
     assert restored.flatten().tolist() == [0, 0, 250, 500, 1000, 1000]
+
+
+def test_the_darkest_foreground_is_clipped_yet_not_taken_for_background():
+    volume = torch.zeros(12, 12, 12)
+    volume[3:9, 3:9, 3:9] = torch.arange(1.0, 217.0).reshape(6, 6, 6)
+    scaled = scale_by_foreground(volume)
+    assert torch.equal(scaled > -1, volume > 0)
+    assert scaled[3, 3, 3].item() == pytest.approx(-1, abs=1e-5)

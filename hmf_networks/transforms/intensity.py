@@ -14,6 +14,7 @@ from torch import Tensor
 
 DARK_SHARE = 0.1  # dark fluid at the rim of a stripped brain is less than this beside the rest
 SIGNAL_SHARE = 0.05  # of the brightest signal; air noise of a clinical scan stays below, dark fluid above
+CLIPPED = 2.0**-20  # what clipped foreground lies above -1, the background
 OUTPUT_MAXIMUM = 1000.0  # written volumes reach from 0 to this, so that integer viewers show them well
 
 
@@ -42,9 +43,14 @@ def foreground(volume: Tensor) -> Tensor:
 
 
 def scale_by_foreground(volume: Tensor, *, lower: float = 0.5, upper: float = 99.5) -> Tensor:
-    """(X, Y, Z) with these percentiles of its foreground at -1 and 1, clipped; exact background at -1."""
-    low, high = np.percentile(volume[foreground(volume)].numpy(), [lower, upper])
+    """(X, Y, Z) with these percentiles of its foreground at -1 and 1, clipped; exact background at -1.
+
+    Foreground never falls to -1 itself but stays a millionth above, so that no dark voxel passes for air.
+    """
+    inside = foreground(volume)
+    low, high = np.percentile(volume[inside].numpy(), [lower, upper])
     scaled = ((volume - low) / max(high - low, np.finfo(np.float32).tiny) * 2 - 1).clamp(-1, 1)
+    scaled = torch.where(inside, scaled.clamp(min=-1 + CLIPPED), scaled)
     return torch.where(volume == background_value(volume), -1.0, scaled)
 
 

@@ -12,6 +12,7 @@ from hmf_networks.ops.selective_scan import BACKENDS, available_backends, select
 DIFFERENTIABLE = ("u", "delta", "A", "B", "C", "D", "z", "delta_bias")
 OPTIONAL = ("D", "z", "delta_bias", "delta_softplus")
 FAST_BACKENDS = [name for name in available_backends() if name != "reference"]
+DOUBLE_BACKENDS = [name for name in available_backends() if name != "native"]  # a float32 kernel
 
 # Lengths about a power of two, a square and a prime multiple; d a multiple of 16 only once.
 SIZES = {
@@ -56,6 +57,11 @@ def random_inputs(
 
 def converted(inputs: dict[str, Tensor | bool], dtype: torch.dtype) -> dict[str, Tensor | bool]:
     return {name: value.to(dtype) if isinstance(value, Tensor) else value for name, value in inputs.items()}
+
+
+def exact(inputs: dict[str, Tensor | bool], backend: str) -> tuple[dict[str, Tensor | bool], float]:
+    """The inputs in the widest type of a backend, and how near it then must come to the loop."""
+    return (inputs, 1e-10) if backend in DOUBLE_BACKENDS else (converted(inputs, torch.float32), 5e-6)
 
 
 def value_and_gradients(inputs: dict[str, Tensor | bool], *, backend: str) -> dict[str, Tensor]:
@@ -114,7 +120,7 @@ def test_the_loop_adds_the_bias_before_softplus_and_gates_with_silu():
 
 @pytest.mark.parametrize("backend", available_backends())
 def test_every_group_is_a_scan_of_its_own(backend):
-    inputs = random_inputs(20, 4, 2, 3)
+    inputs, _ = exact(random_inputs(20, 4, 2, 3), backend)
     together = selective_scan(**inputs, backend=backend)
     for group in range(2):
         own = slice(3 * group, 3 * group + 3)
@@ -128,7 +134,7 @@ def test_every_group_is_a_scan_of_its_own(backend):
 
 @pytest.mark.parametrize("backend", available_backends())
 def test_no_step_sees_the_steps_after_it(backend):
-    inputs = random_inputs(50, 4, 2, 3)
+    inputs, _ = exact(random_inputs(50, 4, 2, 3), backend)
     changed = {name: value.clone() if isinstance(value, Tensor) else value for name, value in inputs.items()}
     for name in ("u", "delta", "B", "C", "z"):
         changed[name][..., 31:] += 1
@@ -144,11 +150,11 @@ def test_backend_in_float32_is_near_the_loop_in_float64_in_value_and_gradient(ba
     wanted = value_and_gradients(converted(inputs, torch.float64), backend="reference")
     found = value_and_gradients(inputs, backend=backend)
     assert {tensor.dtype for tensor in found.values()} == {torch.float32}
-    assert_near(found, wanted, tolerance=2e-6)
+    assert_near(found, wanted, tolerance=5e-6)
 
 
 @sizes
-@pytest.mark.parametrize("backend", FAST_BACKENDS)
+@pytest.mark.parametrize("backend", [name for name in DOUBLE_BACKENDS if name != "reference"])
 def test_backend_in_float64_equals_the_loop_in_value_and_gradient(backend, size):
     inputs = random_inputs(*size)
     assert_near(
@@ -165,12 +171,9 @@ def test_backend_in_float64_equals_the_loop_in_value_and_gradient(backend, size)
 )
 @pytest.mark.parametrize("backend", FAST_BACKENDS)
 def test_backend_equals_the_loop_with_any_of_the_options(backend, options):
-    inputs = random_inputs(65, 4, 2, 5, options=options)
-    assert_near(
-        value_and_gradients(inputs, backend=backend),
-        value_and_gradients(inputs, backend="reference"),
-        tolerance=1e-10,
-    )
+    inputs, tolerance = exact(random_inputs(65, 4, 2, 5, options=options), backend)
+    wanted = value_and_gradients(converted(inputs, torch.float64), backend="reference")
+    assert_near(value_and_gradients(inputs, backend=backend), wanted, tolerance=tolerance)
 
 
 @pytest.mark.parametrize("options", [OPTIONAL, ("D", "z")], ids=["softplus", "no softplus"])
@@ -192,7 +195,7 @@ def test_a_state_that_never_decays_keeps_its_digits_over_the_whole_sequence(back
 
 
 @pytest.mark.parametrize("length", [1, 7])
-@pytest.mark.parametrize("backend", available_backends())
+@pytest.mark.parametrize("backend", DOUBLE_BACKENDS)
 def test_gradients_are_those_of_finite_differences(backend, length):
     inputs = random_inputs(length, 2, 2, 1)
     leaves = [inputs[name].requires_grad_() for name in DIFFERENTIABLE]
@@ -230,18 +233,15 @@ def test_bfloat16_inputs_get_gradients_near_those_of_the_loop(backend):
 
 @pytest.mark.parametrize("backend", available_backends())
 def test_the_memory_layout_of_the_inputs_does_not_matter(backend):
-    inputs = random_inputs(65, 4, 2, 5)
+    inputs, tolerance = exact(random_inputs(65, 4, 2, 5), backend)
     turned = inputs | {
         name: inputs[name].transpose(-1, -2).contiguous().transpose(-1, -2)
         for name in ("u", "delta", "A", "B", "z")
     }
     turned["C"] = inputs["C"].repeat_interleave(2, dim=-1)[..., ::2]
     assert not any(turned[name].is_contiguous() for name in ("u", "delta", "A", "B", "C", "z"))
-    assert_near(
-        value_and_gradients(turned, backend=backend),
-        value_and_gradients(inputs, backend="reference"),
-        tolerance=1e-10,
-    )
+    wanted = value_and_gradients(converted(inputs, torch.float64), backend="reference")
+    assert_near(value_and_gradients(turned, backend=backend), wanted, tolerance=tolerance)
 
 
 @pytest.mark.parametrize("backend", available_backends())
@@ -345,13 +345,13 @@ def test_the_pick_is_logged_once(monkeypatch, caplog):
 
 
 def test_an_unknown_backend_is_refused_with_the_known_ones_named():
-    with pytest.raises(ValueError, match=r"'warp' is unknown.*reference.*chunked"):
+    with pytest.raises(ValueError, match=r"'warp' is not there.*reference.*chunked"):
         selective_scan(**random_inputs(5, 1, 1, 2), backend="warp")
 
 
 def test_an_unknown_backend_in_the_environment_is_refused(monkeypatch):
     monkeypatch.setenv("HMF_SCAN_BACKEND", "warp")
-    with pytest.raises(ValueError, match="'warp' is unknown"):
+    with pytest.raises(ValueError, match="'warp' is not there"):
         selective_scan(**random_inputs(5, 1, 1, 2))
 
 

@@ -8,13 +8,19 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from hmf_networks.ops import _scan_native
 from hmf_networks.ops._scan_chunked import scan_chunked, without_autocast
+from hmf_networks.ops._scan_native import scan_native
 from hmf_networks.ops._scan_reference import scan_reference
 
 logger = logging.getLogger(__name__)
 
-# A backend that needs a compiler or CUDA joins with a probe; today both of ours need nothing but torch.
-BACKENDS: dict[str, Callable[..., Tensor]] = {"reference": scan_reference, "chunked": scan_chunked}
+BACKENDS: dict[str, Callable[..., Tensor]] = {
+    "reference": scan_reference,
+    "chunked": scan_chunked,
+    "native": scan_native,
+}
+PROBES: dict[str, Callable[[], bool]] = {"native": _scan_native.is_available}  # the others need torch alone
 
 
 def selective_scan(
@@ -57,7 +63,7 @@ def selective_scan(
 @torch.jit.unused
 def available_backends() -> list[str]:
     """Names that `selective_scan(backend=...)` takes on this machine."""
-    return list(BACKENDS)
+    return [name for name in BACKENDS if _is_available(name)]
 
 
 @torch.jit.unused
@@ -75,23 +81,33 @@ def _dispatch(
 ) -> Tensor:
     if not torch.jit.is_tracing():  # type: ignore[attr-defined,no-untyped-call]
         _check_shapes(u, delta, A, B, C, D, z, delta_bias)
-    name = _pick() if backend == "auto" else backend
-    if name not in BACKENDS:
-        raise ValueError(f"scan backend {name!r} is unknown; available here: {', '.join(BACKENDS)}")
+    name = _pick(u) if backend == "auto" else backend
+    if name not in BACKENDS or (backend != "auto" and not _is_available(name)):
+        raise ValueError(f"scan backend {name!r} is not there; available here: {', '.join(available_backends())}")
     if backend == "auto":
         _say_once(name)
     with without_autocast(u.device.type):
         return BACKENDS[name](u, delta, A, B, C, D, z, delta_bias, delta_softplus)
 
 
-def _pick() -> str:
-    if torch.jit.is_tracing() or torch.compiler.is_compiling():  # type: ignore[attr-defined,no-untyped-call]
+def _pick(u: Tensor) -> str:
+    """In a fixed order and never by timing, so that results repeat."""
+    if torch.jit.is_tracing() or torch.compiler.is_exporting():  # type: ignore[attr-defined,no-untyped-call]
         return "chunked"
     wish = os.environ.get("HMF_SCAN_BACKEND", "auto")
-    return "chunked" if wish in ("", "auto") else wish
+    if wish not in ("", "auto"):
+        return wish
+    on_cpu = u.device.type == "cpu" and u.dtype != torch.float64
+    return "native" if on_cpu and _is_available("native") else "chunked"
+
+
+@torch.compiler.assume_constant_result
+def _is_available(name: str) -> bool:
+    return name not in PROBES or PROBES[name]()
 
 
 @functools.cache
+@torch.compiler.assume_constant_result
 def _say_once(name: str) -> None:
     logger.info("selective scan backend: %s", name)
 

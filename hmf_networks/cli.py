@@ -1,10 +1,14 @@
-"""The `hmf` command: one sub-command, one short function. Heavy packages are imported where needed."""
+"""The `hmf` command: one sub-command, one short function. Heavy packages are imported where needed.
+
+Exit codes: 0 all done; 1 the command could not run, a misspelt option included.
+"""
 
 import argparse
 import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from hmf_networks import __version__
 from hmf_networks.naming import unknown_word
@@ -19,13 +23,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options.run(options)
     except (ValueError, OSError, ImportError) as error:
-        logger.error("hmf %s: %s", options.command, error)
+        sys.stderr.write(f"hmf {options.command}: {error}\n")
         return 1
     return 0
 
 
 class _Parser(argparse.ArgumentParser):
     """Says what was probably meant; a sub-command complains itself, as only it knows its options."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**{"allow_abbrev": False} | arguments)
 
     def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]
         known, unknown = super().parse_known_args(args, namespace)
@@ -38,7 +45,8 @@ class _Parser(argparse.ArgumentParser):
         wrong = message.removeprefix("unrecognized arguments: ").split()
         if message.startswith("unrecognized arguments") and wrong[0].startswith("-"):
             message = unknown_word("option", wrong[0], known)
-        super().error(message)
+        self.print_usage(sys.stderr)
+        self.exit(1, f"{self.prog}: error: {message}\n")
 
 
 def _parser() -> argparse.ArgumentParser:

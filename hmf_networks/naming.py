@@ -26,9 +26,13 @@ BIDS_SUFFIXES = {
 def unknown_word(kind: str, word: str, known: Iterable[str]) -> str:
     """The text of an error: "unknown contrast 'flare'; known: t1, ...; did you mean 'flair'?"."""
     known = list(known)
-    close = difflib.get_close_matches(word.lower(), known, n=1)
-    hint = f"; did you mean '{close[0]}'?" if close else ""
-    return f"unknown {kind} '{word}'; known: {', '.join(known)}{hint}"
+    return f"unknown {kind} '{word}'; known: {', '.join(known)}{suggestion(word, known)}"
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """Text to append to an error: did you mean that known word? Empty when none is near."""
+    close = difflib.get_close_matches(word.lower(), list(known), n=1)
+    return f"; did you mean '{close[0]}'?" if close else ""
 
 
 def check_contrasts(names: Sequence[str]) -> None:

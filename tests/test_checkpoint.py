@@ -16,6 +16,7 @@ from hmf_networks.engines import ConditionalGANTrainer, WeightAverage
 from hmf_networks.engines.checkpoint import (
     BestModel,
     LoadWeights,
+    SaveUnvalidated,
     TrainingCheckpoint,
     load_weights,
     trained_network,
@@ -54,6 +55,7 @@ class Run:
         self.d_optimizer = torch.optim.Adam(self.discriminator.parameters(), lr=0.01)
         self.scheduler = flat_then_linear(self.optimizer, flat_epochs=1, decay_epochs=3)
         self.epochs: list[int] = []
+        self.rates: list[float] = []
         cpu = torch.device("cpu")
         self.evaluator = SupervisedEvaluator(
             device=cpu,
@@ -92,6 +94,9 @@ class Run:
         )
         self.trainer.add_event_handler(
             Events.EPOCH_STARTED, lambda engine: self.epochs.append(engine.state.epoch)
+        )
+        self.trainer.add_event_handler(
+            Events.EPOCH_STARTED, lambda _: self.rates.append(self.optimizer.param_groups[0]["lr"])
         )
         self.trainer.run()
 
@@ -247,3 +252,57 @@ def test_a_rival_with_weights_predicts_with_them_in_evaluation_mode(tmp_path):
     rival = trained_network(fresh, str(tmp_path / "model.pt"), lambda x, net: net(x), torch.device("cpu"))
     image: Tensor = torch.rand(5, 2)
     assert_same(rival(image), network[0](image))
+
+
+def test_an_earlier_run_is_set_aside_and_nothing_of_it_lost(tmp_path, caplog):
+    Run(tmp_path, [5, 9], max_epochs=2)
+    before = {name: (tmp_path / name).read_bytes() for name in ("last.pt", "model.pt", "model.json")}
+    Run(tmp_path, [1], max_epochs=1)
+    assert {name: (tmp_path / "earlier-1" / name).read_bytes() for name in before} == before
+    assert "moved to" in caplog.text
+    Run(tmp_path, [1], max_epochs=1)
+    assert (tmp_path / "earlier-2" / "model.pt").exists()
+
+
+def test_a_second_round_of_the_same_trainer_sets_nothing_aside(tmp_path):
+    run = Run(tmp_path, [1, 2, 3, 4], max_epochs=1)
+    run.trainer.run()  # as a federated client does
+    assert not (tmp_path / "earlier-1").exists()
+
+
+def test_a_longer_schedule_after_a_resume_has_its_own_rate_from_the_first_epoch_on(tmp_path):
+    Run(tmp_path, [1, 2, 3, 4])
+    run = Run(tmp_path, [5], resume=True, max_epochs=5)
+    wanted = 0.01 * run.scheduler.lr_lambdas[0](4)
+    assert run.rates == [wanted]
+
+
+def test_resuming_a_finished_run_says_that_it_is_finished(tmp_path, caplog):
+    Run(tmp_path, [1, 2], max_epochs=2)
+    assert Run(tmp_path, [], resume=True, max_epochs=2).epochs == []
+    assert "all 2 epochs are done" in caplog.text
+
+
+def test_without_a_validation_the_last_weights_are_saved(tmp_path, caplog):
+    run = Run(tmp_path, [1, 2], max_epochs=1)
+    (tmp_path / "model.pt").unlink()
+    best_model = BestModel(str(tmp_path / "model.pt"), run.average.network)
+    SaveUnvalidated(run.evaluator, best_model)(run.trainer)
+    assert not (tmp_path / "model.pt").exists()
+    run.evaluator.state.best_metric_epoch = -1
+    SaveUnvalidated(run.evaluator, best_model)(run.trainer)
+    assert_same(torch.load(tmp_path / "model.pt", weights_only=True), run.average.network.state_dict())
+    assert "no subject to validate on" in caplog.text
+
+
+def test_weights_trained_for_another_task_are_refused(tmp_path):
+    network, path = nn.Linear(2, 1), str(tmp_path / "model.pt")
+    task = {"sources": ["t1", "flair"], "target": "t2", "pixel_mm": 1.0}
+    BestModel(path, network, task=task).save()
+    load_weights(network, path, task)
+    load_weights(network, path, {"target": "t2", "plane": "axial"})
+    for key, other in {"sources": ["flair", "t1"], "target": "t1", "pixel_mm": 2.0}.items():
+        with pytest.raises(ValueError, match=rf"was trained with {key} .*set {key}"):
+            load_weights(network, path, task | {key: other})
+    (tmp_path / "model.json").unlink()
+    load_weights(network, path, {"target": "t1"})

@@ -67,6 +67,7 @@ def test_info_names_contrasts_and_layouts(caplog):
         (["cost", "--widht", "3"], "--width"),
         (["picture", "a=b", "--ouput", "c", "--output", "d"], "--output"),
         (["info", "--hepl"], "--help"),
+        (["simulate", "OUT", "--subject", "2"], "--subjects"),
     ],
     ids=" ".join,
 )
@@ -76,7 +77,7 @@ def test_a_misspelt_option_is_answered_with_the_one_that_was_meant(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as end:
         main(arguments)
-    assert end.value.code == 2
+    assert end.value.code == 1
     assert f"did you mean '{meant}'?" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
@@ -84,10 +85,10 @@ def test_a_misspelt_option_is_answered_with_the_one_that_was_meant(
 @pytest.mark.parametrize(
     "arguments", [[], ["synthesise"], ["simulate"], ["info", "extra"], ["cost", "--size", "3"]], ids=" ".join
 )
-def test_a_command_line_that_makes_no_sense_ends_with_2(capsys, arguments):
+def test_a_command_line_that_makes_no_sense_ends_with_1(capsys, arguments):
     with pytest.raises(SystemExit) as end:
         main(arguments)
-    assert end.value.code == 2
+    assert end.value.code == 1
     assert "hmf" in capsys.readouterr().err
 
 
@@ -100,9 +101,9 @@ def test_simulate_writes_patients_that_the_loader_finds(tmp_path):
     assert np.ptp(image.get_fdata()) > 0
 
 
-def test_an_unknown_layout_is_answered_with_the_one_that_was_meant(caplog, tmp_path):
+def test_an_unknown_layout_is_answered_with_the_one_that_was_meant(capsys, tmp_path):
     assert main(["simulate", str(tmp_path / "sim"), "--layout", "bidds"]) == 1
-    assert "did you mean 'bids'?" in caplog.text
+    assert "did you mean 'bids'?" in capsys.readouterr().err
     assert not (tmp_path / "sim").exists()
 
 
@@ -114,12 +115,31 @@ def test_a_picture_of_files_is_drawn(tmp_path, write_nifti):
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_volumes_of_one_shape_that_lie_elsewhere_are_no_picture(capsys, tmp_path, write_nifti):
+    volume, moved = np.random.default_rng(0).random((6, 7, 8)), np.eye(4)
+    moved[2, 3] = 3.0
+    paths = [write_nifti("a.nii", volume), write_nifti("b.nii", volume, moved)]
+    assert (
+        main(
+            [
+                "picture",
+                *(f"t1={path}" for path in paths[:1]),
+                f"t2={paths[1]}",
+                "--output",
+                str(tmp_path / "p.png"),
+            ]
+        )
+        == 1
+    )
+    assert "b.nii does not lie where the first volume does" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("volume", "said"), [("t1.nii", "'t1.nii' is not NAME=FILE"), ("t1=absent.nii", "E_MISSING absent.nii")]
 )
-def test_a_picture_of_nothing_is_an_error_in_one_line(caplog, tmp_path, volume, said):
+def test_a_picture_of_nothing_is_an_error_in_one_line(capsys, tmp_path, volume, said):
     assert main(["picture", volume, "--output", str(tmp_path / "a.png")]) == 1
-    assert said in caplog.text
+    assert said in capsys.readouterr().err
     assert not Path(tmp_path / "a.png").exists()
 
 

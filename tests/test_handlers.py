@@ -8,6 +8,7 @@ from torch import nn
 
 from hmf_networks.engines.handlers import (
     StopWithoutProgress,
+    ValidateLastEpoch,
     flat_then_linear,
     losses,
     shown_inputs,
@@ -97,3 +98,16 @@ def test_sources_target_and_prediction_are_shown_for_every_sample():
         assert torch.equal(image, upright(sample["image"]))
         assert torch.equal(label, upright(sample["label"]))
         assert torch.equal(pred, upright(sample["pred"]))
+
+
+@pytest.mark.parametrize(
+    ("epochs", "interval", "validated"), [(5, 2, [5]), (4, 2, []), (1, 3, [1]), (3, 1, [])]
+)
+def test_the_last_epoch_is_validated_where_the_interval_passes_over_it(epochs, interval, validated):
+    seen: list[int] = []
+    validator = Engine(lambda *_: None)
+    validator.run = seen.append
+    trainer = Engine(lambda *_: None)
+    ValidateLastEpoch(validator, interval).attach(trainer)
+    trainer.run([0], max_epochs=epochs)
+    assert seen == validated

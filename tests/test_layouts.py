@@ -237,3 +237,22 @@ def test_finding_subjects_loads_no_heavy_package():
         "sys.exit(', '.join({'torch', 'monai', 'numpy', 'nibabel'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stderr.strip() == ""
+
+
+def test_of_masks_from_several_pipelines_the_first_is_taken(tmp_path):
+    touch(tmp_path, "sub-01/anat/sub-01_T1w.nii.gz")
+    mask = "sub-01/anat/sub-01_label-lesion_mask.nii.gz"
+    touch(tmp_path, f"derivatives/rater-a/{mask}", f"derivatives/rater-b/{mask}")
+    (record,) = find_subjects(tmp_path, ["t1"])
+    assert record["label"] == str(tmp_path / "derivatives/rater-a" / mask)
+
+
+def test_bids_files_below_another_root_are_not_taken_for_brats(tmp_path):
+    touch(tmp_path, "study/sub-01/anat/sub-01_T1w.nii.gz", "study/sub-01/anat/sub-01_FLAIR.nii.gz")
+    with pytest.raises(ValueError, match=r"no subject .*bids \(sub-01/anat"):
+        find_subjects(tmp_path, ["flair"])
+
+
+def test_sources_may_not_be_empty_when_there_is_a_target(tmp_path):
+    with pytest.raises(ValueError, match="sources is empty"):
+        find_subjects(tmp_path, [], "t2")

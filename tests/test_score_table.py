@@ -96,7 +96,7 @@ def test_network_and_rivals_are_scored_on_the_same_volumes(tmp_path, caplog):
         run(ScoreTable(str(tmp_path), method="ours", rivals=rivals), ["a", "b"])
     rows = rows_of(tmp_path / "scores.csv")
     assert {row["method"] for row in rows} == {"ours", "copy", "inverse"}
-    assert {row["subject"] for row in rows} == {"a_1", "b_1"}
+    assert {(row["subject"], row["session"]) for row in rows} == {("a", "1"), ("b", "1")}
     whole = {
         row["method"]: float(row["mae"])
         for row in rows
@@ -128,3 +128,10 @@ def test_a_second_run_starts_from_an_empty_table(tmp_path):
     num_rows = len(rows_of(tmp_path / "scores.csv"))
     run(table, ["a"])
     assert len(rows_of(tmp_path / "scores.csv")) == num_rows / 2
+
+
+def test_the_sessions_of_a_patient_count_as_one_subject(tmp_path):
+    table = ScoreTable(str(tmp_path), method="ours")
+    run(table, ["a", "a", "b"])
+    summary = json.loads((tmp_path / "scores.json").read_text())["summary"]
+    assert {entry["num_subjects"] for entry in summary} == {2}

@@ -192,3 +192,12 @@ def test_resampling_averages_where_pixels_become_larger():
     """The mean of 16 pixels of noise is a quarter as strong; picking some of them would leave half."""
     noise = torch.randn(1, 1, 80, 80)
     assert resample_planes(noise, (20, 20)).std() < 0.3 * noise.std()
+
+
+def test_slices_are_kept_along_the_axis_that_the_planes_cut():
+    image = volume(head(30, slice(4, 26)).movedim(-1, 1), 5, 1, 1)
+    keep = KeepBrainSlicesd(["image"], num_slices=7, plane="acquisition")
+    along_x = keep({"image": image})["image"]
+    along_z = KeepBrainSlicesd(["image"], num_slices=7)({"image": image.movedim(1, -1)})["image"]
+    assert along_x.shape == (1, 7, 8, 9)
+    assert torch.equal(along_x.movedim(1, -1), along_z)

@@ -7,7 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from hmf_networks.data.folder import find_subjects
-from hmf_networks.data.split import load_or_split, read_datalist, read_part, split_by_patient, write_datalist
+from hmf_networks.data.split import (
+    load_or_split,
+    part_of,
+    read_datalist,
+    read_part,
+    split_by_patient,
+    write_datalist,
+)
 from hmf_networks.naming import subject_name
 
 PARTS = ("training", "validation", "testing")
@@ -205,3 +212,13 @@ def test_a_file_that_is_no_json_is_refused(tmp_path):
 def test_an_unknown_part_is_answered_with_a_suggestion(tmp_path):
     with pytest.raises(ValueError, match=r"unknown part 'train'.* did you mean 'training'"):
         read_part(tmp_path / "list.json", "train")
+
+
+def test_a_part_to_evaluate_is_known_and_not_empty():
+    record = {"patient": "a", "session": ""}
+    parts = {"training": [record], "validation": [], "testing": []}
+    assert part_of(parts, "training") == [record]
+    with pytest.raises(ValueError, match=r"'testing'.*evaluated_part to one of: training"):
+        part_of(parts, "testing")
+    with pytest.raises(ValueError, match="did you mean 'testing'"):
+        part_of(parts, "test")

@@ -2,7 +2,12 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
-from hmf_networks.baselines.trivial import CopySource, VoxelwiseLinear, fit_voxelwise_linear
+from hmf_networks.baselines.trivial import (
+    CopySource,
+    VoxelwiseLinear,
+    fit_voxelwise_linear,
+    fit_voxelwise_linear_on,
+)
 
 WEIGHT, BIAS = torch.tensor([0.5, -0.3]), 0.1
 
@@ -133,3 +138,20 @@ def test_a_fitted_map_survives_its_state_dict(pairs, tmp_path):
 def test_a_trivial_baseline_can_be_scripted(model):
     image = torch.rand(1, 2, 8, 8)
     assert torch.equal(torch.jit.script(model)(image), model(image))
+
+
+def test_the_regression_reads_its_subjects_once_and_only_when_asked(pairs):
+    read = []
+
+    def preprocess(record: dict) -> dict:
+        read.append(record["number"])
+        image, label = pairs[record["number"]]
+        return {"image": image, "label": label}
+
+    predict = fit_voxelwise_linear_on([{"number": n} for n in range(len(pairs))], preprocess)
+    assert read == []
+    image = pairs[0][0][None]
+    expected = fit_voxelwise_linear(pairs)(image)
+    for _ in range(2):
+        torch.testing.assert_close(predict(image), expected)
+    assert read == list(range(len(pairs)))

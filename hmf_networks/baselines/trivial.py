@@ -4,6 +4,7 @@ They are called like the networks: sources (B, S, H, W) in [-1, 1] -> target (B,
 Background is where every source is at -1. Any number of spatial axes will do.
 """
 
+import functools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -42,7 +43,7 @@ class VoxelwiseLinear(nn.Module):
             raise ValueError(
                 f"the image has {image.shape[1]} sources, the weights are for {len(self.weight)}"
             )
-        combined = torch.einsum("bs...,s->b...", image, self.weight.to(image.dtype)) + self.bias
+        combined = torch.einsum("bs...,s->b...", image, self.weight.to(image)) + self.bias.to(image)
         foreground = (image > -1).any(dim=1)
         background = torch.full_like(combined, -1)
         return torch.where(foreground, combined.clamp(-1, 1), background).unsqueeze(1)
@@ -76,10 +77,15 @@ def fit_voxelwise_linear(pairs: Iterable[tuple[Tensor, Tensor]]) -> VoxelwiseLin
 
 def fit_voxelwise_linear_on(
     records: Iterable[Mapping[str, str]], preprocessing: Callable[[Any], Any]
-) -> VoxelwiseLinear:
-    """The regression over whole training subjects, each read, used and forgotten."""
-    volumes = (preprocessing(record) for record in records)
-    return fit_voxelwise_linear((volume["image"], volume["label"]) for volume in volumes)
+) -> Callable[[Tensor], Tensor]:
+    """The regression over whole training subjects; they are read when it is first called, one at a time."""
+
+    @functools.cache
+    def fitted() -> VoxelwiseLinear:
+        volumes = (preprocessing(record) for record in records)
+        return fit_voxelwise_linear((volume["image"], volume["label"]) for volume in volumes)
+
+    return lambda image: fitted()(image)
 
 
 def _foreground_rows(image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:

@@ -68,8 +68,9 @@ def _one_of_each(sightings: list[Sighting]) -> Iterator[Sighting]:
             subject = f"sub-{patient}" + (f"_ses-{session}" if session else "")
             others = ", ".join(s.path.name for s in ordered if nifti_stem(s.path) != first)
             logger.warning("%s: several files for %s; %s taken, not %s", subject, contrast, first, others)
-        # .nii and .nii.gz of one name both go on, and `gather` refuses them
-        yield from (sighting for sighting in ordered if nifti_stem(sighting.path) == first)
+        # .nii and .nii.gz of one name both go on, and `gather` refuses them; of masks the first will do
+        same_name = [sighting for sighting in ordered if nifti_stem(sighting.path) == first]
+        yield from same_name[:1] if contrast == "label" else same_name
 
 
 def _plainest_first(path: Path) -> tuple[int, list[tuple[int, str]], str]:

@@ -39,7 +39,7 @@ def find(root: Path) -> list[Record]:
 def _sightings(root: Path) -> Iterator[Sighting]:
     for path in files_below(root):
         match = ENDING.fullmatch(nifti_stem(path) or "")
-        if match:
+        if match and not match["subject"].startswith("sub-"):  # BIDS, given at another level than its root
             time_point = TIME_POINT.fullmatch(match["subject"])
             patient, session = (
                 time_point.group("patient", "session") if time_point else (match["subject"], "")

@@ -24,7 +24,7 @@ def find_subjects(
     Each incomplete subject is left out with a warning. Raises FileNotFoundError when `root` is not
     there, ValueError when no subject is found, or none that is complete.
     """
-    root = Path(root).resolve()
+    root = Path(str(root)).expanduser().resolve()
     wanted = wanted_contrasts(sources, target)
     records = _all_subjects(root, layout)
     if not records:
@@ -48,6 +48,8 @@ def keep_complete(records: Sequence[Record], wanted: Sequence[str], origin: Path
 def wanted_contrasts(sources: Sequence[str], target: str | None) -> list[str]:
     """What a subject must have; ValueError for a name that is no contrast."""
     check_contrasts(sources)
+    if target is not None and not sources:
+        raise ValueError("sources is empty; name the contrasts to synthesise from, e.g. ['t1', 'flair']")
     wanted = [*sources, *([target] if target is not None else [])]
     check_contrasts(wanted)
     return list(dict.fromkeys(wanted))
@@ -55,7 +57,8 @@ def wanted_contrasts(sources: Sequence[str], target: str | None) -> list[str]:
 
 def _all_subjects(root: Path, layout: str) -> list[Record]:
     if not root.exists():
-        raise FileNotFoundError(f"dataset_dir {root} does not exist")
+        cure = "give the folder of your subjects as --dataset_dir"
+        raise FileNotFoundError(f"dataset_dir {root} does not exist; {cure}")
     if layout not in ("auto", "datalist", *FOLDER_LAYOUTS):
         raise ValueError(unknown_word("layout", layout, ["auto", "datalist", *FOLDER_LAYOUTS]))
     if root.is_file():

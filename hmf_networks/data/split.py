@@ -46,6 +46,18 @@ def read_part(path: str | Path, part: str, root: str | Path | None = None) -> li
     return read_datalist(path, root)[part]
 
 
+def part_of(parts: Parts, part: str) -> list[Record]:
+    """The records of a part, to be evaluated; ValueError for an unknown name and for an empty part."""
+    if part not in PART_NAMES:
+        raise ValueError(unknown_word("part", part, PART_NAMES))
+    if not parts[part]:
+        filled = ", ".join(name for name in PART_NAMES if parts[name]) or "none"
+        raise ValueError(
+            f"no subject in part '{part}' to evaluate on; set evaluated_part to one of: {filled}"
+        )
+    return parts[part]
+
+
 def load_or_split(
     dataset_dir: str | Path,
     sources: Sequence[str],
@@ -59,7 +71,7 @@ def load_or_split(
     A `dataset_dir` that is itself a datalist (.json) is taken as it is, nothing is split.
     Safe for processes that start together: each writes the same bytes, atomically, and reads them back.
     """
-    dataset_dir, datalist_path = Path(dataset_dir).resolve(), Path(datalist_path)
+    dataset_dir, datalist_path = Path(str(dataset_dir)).expanduser().resolve(), Path(datalist_path)
     wanted = wanted_contrasts(sources, target)
     if dataset_dir.is_file():
         parts = read_datalist(dataset_dir)
@@ -80,9 +92,11 @@ def _lot(patient: str, seed: int) -> str:
 
 def _counts(num_patients: int, fractions: Sequence[float]) -> list[int]:
     """Patients for each part: one where the fraction is above zero, the others to who lacks most."""
-    if len(fractions) != len(PART_NAMES) or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
+    three = isinstance(fractions, Sequence) and len(fractions) == len(PART_NAMES)
+    if not three or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
         raise ValueError(
-            f"fractions {list(fractions)} must be three numbers >= 0 that sum to 1, e.g. [0.7, 0.1, 0.2]"
+            f"split {fractions} must be three fractions for {', '.join(PART_NAMES)}, none below 0, "
+            "that sum to 1, e.g. [0.7, 0.1, 0.2]"
         )
     counts = [int(fraction > 0) for fraction in fractions]
     if num_patients < sum(counts):

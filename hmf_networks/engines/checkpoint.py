@@ -1,4 +1,6 @@
-"""Two files of a training run: `last.pt`, from which it goes on, and `model.pt`, the best generator so far.
+"""The files of a training run: `last.pt`, from which it goes on, and `model.pt`, the best generator so far.
+
+Beside the latter stands `model.json`, what it was trained for, and who loads the weights is held to it.
 
 MONAI's CheckpointSaver writes in place, so a killed run leaves a broken file, and forgets the best metric on
 resume (docs/decisions.md#checkpoints). Both files are written whole or not at all and hold tensors and plain
@@ -6,6 +8,8 @@ numbers only.
 """
 
 import io
+import itertools
+import json
 import logging
 import pickle
 import textwrap
@@ -18,11 +22,14 @@ import torch.distributed
 from ignite.engine import Engine, Events
 from monai.inferers import Inferer
 from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
 
 from hmf_networks.atomic import write_whole
 from hmf_networks.naming import check_switch
 
 logger = logging.getLogger(__name__)
+
+MODEL_FILES = ("model.pt", "model.json")
 
 
 class TrainingCheckpoint:
@@ -32,7 +39,7 @@ class TrainingCheckpoint:
         path: e.g. "<ckpt_dir>/last.pt".
         objects: name -> network, discriminator, optimiser, scheduler, ...: whatever has a state_dict.
         evaluator: its best metric is kept, so that a worse epoch after a resume does not pass for the best.
-        resume: load `path` before the first step.
+        resume: load `path` before the first step. Without it, what an earlier run left is set aside.
     """
 
     def __init__(
@@ -42,11 +49,25 @@ class TrainingCheckpoint:
         self.objects = {name: getattr(thing, "module", thing) for name, thing in objects.items()}
         self.evaluator = evaluator
         self.resume = check_switch("resume", resume)
+        self.is_ours = False  # what lies at `path` was written by this run
 
     def attach(self, engine: Engine) -> None:
-        if self.resume:
-            engine.add_event_handler(Events.STARTED, self.load)
+        engine.add_event_handler(Events.STARTED, self.load if self.resume else self.set_aside)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
+
+    def set_aside(self, _engine: Engine) -> None:
+        """Move the files of an earlier run to `earlier-1`, `earlier-2`, ...: nothing is overwritten."""
+        files = [self.path.with_name(name) for name in (self.path.name, *MODEL_FILES)]
+        files = [path for path in files if path.exists()]
+        if self.is_ours or not files or not _is_first_process():
+            return
+        folder = next(
+            path for n in itertools.count(1) if not (path := self.path.with_name(f"earlier-{n}")).exists()
+        )
+        folder.mkdir()
+        for path in files:
+            path.rename(folder / path.name)
+        logger.warning("%s held an earlier run: moved to %s", self.path.parent, folder)
 
     def save(self, engine: Engine) -> None:
         if not _is_first_process():
@@ -58,6 +79,7 @@ class TrainingCheckpoint:
             progress["best_metric_epoch"] = int(self.evaluator.state.best_metric_epoch)
         content |= {"progress": progress, "random_state": torch.get_rng_state()}
         write_whole(self.path, _to_bytes(content))
+        self.is_ours = True
 
     def load(self, engine: Engine) -> None:
         if not self.path.is_file():
@@ -69,6 +91,13 @@ class TrainingCheckpoint:
             if name not in content:
                 raise KeyError(f"resume: {self.path} holds no {name!r}, only {', '.join(content)}")
             thing.load_state_dict(content[name])
+        for thing in self.objects.values():  # the rate of the next epoch, should the schedule have changed
+            if isinstance(thing, LambdaLR):
+                factors = (factor(thing.last_epoch) for factor in thing.lr_lambdas)
+                for group, base, factor in zip(
+                    thing.optimizer.param_groups, thing.base_lrs, factors, strict=True
+                ):
+                    group["lr"] = base * factor
         progress = content["progress"]
         engine.state.epoch, engine.state.iteration = progress["epoch"], progress["iteration"]
         if self.evaluator is not None and "best_metric" in progress:
@@ -77,45 +106,83 @@ class TrainingCheckpoint:
         if _is_first_process():  # the state is its own; the others go on with draws of theirs
             torch.set_rng_state(content["random_state"])
         logger.info("resumed from %s after epoch %d", self.path, engine.state.epoch)
+        if engine.state.max_epochs is not None and engine.state.epoch >= engine.state.max_epochs:
+            logger.warning(
+                "all %d epochs are done; raise flat_epochs or decay_epochs", engine.state.max_epochs
+            )
+        self.is_ours = True
 
 
 class BestModel:
-    """Handler of the evaluator: write the network's weights whenever the key metric is the best so far."""
+    """Handler of the evaluator: write the network's weights whenever the key metric is the best so far.
 
-    def __init__(self, path: str, network: torch.nn.Module) -> None:
+    Args:
+        path: "<ckpt_dir>/model.pt"; what the weights are for goes into model.json beside it.
+        network: whose weights.
+        task: plain data, e.g. sources, target and pixel_mm.
+    """
+
+    def __init__(self, path: str, network: torch.nn.Module, *, task: Mapping[str, Any] | None = None) -> None:
         self.path = Path(path)
         self.network = getattr(network, "module", network)
+        self.task = task or {}
 
     def attach(self, engine: Engine) -> None:
-        engine.add_event_handler(Events.COMPLETED, self.save)
+        engine.add_event_handler(Events.COMPLETED, self.save_best)
 
-    def save(self, engine: Engine) -> None:
-        if _is_first_process() and engine.state.best_metric_epoch == engine.state.epoch:
-            write_whole(self.path, _to_bytes(self.network.state_dict()))
+    def save_best(self, engine: Engine) -> None:
+        if engine.state.best_metric_epoch == engine.state.epoch:
+            self.save()
             logger.info("best so far, %.4f: %s", engine.state.best_metric, self.path)
+
+    def save(self) -> None:
+        if _is_first_process():
+            write_whole(_task_path(self.path), json.dumps(self.task, indent=2) + "\n")
+            write_whole(self.path, _to_bytes(self.network.state_dict()))
+
+
+class SaveUnvalidated:
+    """Handler of the trainer: at its end, save the last weights where no validation chose any."""
+
+    def __init__(self, evaluator: Engine, best_model: BestModel) -> None:
+        self.evaluator = evaluator
+        self.best_model = best_model
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.COMPLETED, self)
+
+    def __call__(self, _engine: Engine) -> None:
+        if self.evaluator.state.best_metric_epoch < 1:
+            self.best_model.save()
+            logger.warning("no subject to validate on: %s is of the last epoch", self.best_model.path)
 
 
 class LoadWeights:
     """Handler of an evaluator: `load_weights` before the first step; a config can be read without weights."""
 
-    def __init__(self, network: torch.nn.Module, path: str) -> None:
+    def __init__(self, network: torch.nn.Module, path: str, *, task: Mapping[str, Any] | None = None) -> None:
         self.network = getattr(network, "module", network)
         self.path = path
+        self.task = task
 
     def attach(self, engine: Engine) -> None:
-        engine.add_event_handler(Events.STARTED, lambda: load_weights(self.network, self.path))
+        engine.add_event_handler(Events.STARTED, lambda: load_weights(self.network, self.path, self.task))
 
 
-def load_weights(network: torch.nn.Module, path: str) -> torch.nn.Module:
+def load_weights(
+    network: torch.nn.Module, path: str, task: Mapping[str, Any] | None = None
+) -> torch.nn.Module:
     """The network with the weights of `path`: tensors only, nothing is unpickled.
 
     Raises:
-        FileNotFoundError, ValueError: no such file; no plain tensors in it, or weights of another network.
+        FileNotFoundError, ValueError: no such file; no plain tensors in it, weights of another network, or
+            of another task than `task`, by the model.json beside them.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(
             f"ckpt_path {path}: no weights there; train first, or point ckpt_path to a model.pt"
         )
+    _check_task(Path(path), task or {})
     try:
         weights = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
@@ -130,14 +197,35 @@ def load_weights(network: torch.nn.Module, path: str) -> torch.nn.Module:
     return network
 
 
+def _check_task(path: Path, task: Mapping[str, Any]) -> None:
+    """Weights do not show what they were trained for, and a wrong contrast may look like a right one."""
+    if not _task_path(path).is_file():
+        return
+    trained_for = json.loads(_task_path(path).read_text(encoding="utf-8"))
+    for key, wanted in task.items():
+        if key in trained_for and trained_for[key] != wanted:
+            raise ValueError(
+                f"ckpt_path {path} was trained with {key} {trained_for[key]}, not {wanted}: "
+                f"name the config files of the training, or set {key} ({_task_path(path).name} says so)"
+            )
+
+
+def _task_path(path: Path) -> Path:
+    return path.with_suffix(".json")
+
+
 def trained_network(
-    network: torch.nn.Module, path: str, inferer: Inferer, device: torch.device
+    network: torch.nn.Module,
+    path: str,
+    inferer: Inferer,
+    device: torch.device,
+    task: Mapping[str, Any] | None = None,
 ) -> Callable[[Tensor], Tensor] | None:
     """Volumes through a network with its weights, ready to be called; None, logged, without weights."""
     if not Path(path).is_file():
         logger.info("no weights %s: that method is left out", path)
         return None
-    network = load_weights(network, path).to(device).eval()
+    network = load_weights(network, path, task).to(device).eval()
     return lambda image: inferer(image.to(device), network)
 
 

@@ -43,6 +43,21 @@ def upright(image: Tensor) -> Tensor:
     return (plane.flip(1, 2).transpose(1, 2) + 1) / 2
 
 
+class ValidateLastEpoch:
+    """Handler of the trainer: validate after the last epoch too where the interval passes over it."""
+
+    def __init__(self, validator: Engine, interval: int) -> None:
+        self.validator = validator
+        self.interval = interval
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        if engine.state.epoch == engine.state.max_epochs and engine.state.epoch % self.interval:
+            self.validator.run(engine.state.epoch)
+
+
 class StopWithoutProgress:
     """Handler of the trainer: end when the evaluator's key metric has not improved for `patience` epochs.
 

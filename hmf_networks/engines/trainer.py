@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from hmf_networks.engines.query_grid import random_query_grid
+from hmf_networks.naming import check_switch
 from hmf_networks.ops.coordinates import sample_plane
 
 LOSS_NAMES = ("loss", "pixel_loss", "adversarial_loss", "discriminator_loss")
@@ -48,6 +49,7 @@ class ConditionalGANTrainer(SupervisedTrainer):
         query_grid_share: float = 0.0,
         **arguments: Any,
     ) -> None:
+        check_switch("amp", arguments.get("amp", False))
         super().__init__(**arguments)
         self.discriminator = discriminator
         self.d_optimizer = d_optimizer

@@ -121,8 +121,9 @@ class HMFMambaINR(nn.Module):
             UpConvBlock(skip * middle, narrow) if inr_stride == 1 else ConvBlock(skip * middle, narrow)
         )
         self.fuse_3 = MODULATIONS[modulation](narrow)
+        self.merge = ConvBlock(narrow * (1 + inr_stride**2), middle) if encoder_skips else nn.Identity()
         self.head = DECODERS[decoder](
-            narrow * (1 + inr_stride**2) if encoder_skips else narrow,
+            middle if encoder_skips else narrow,
             out_channels,
             stride=inr_stride,
             hidden_channels=inr_hidden_channels,
@@ -163,7 +164,7 @@ class HMFMambaINR(nn.Module):
         return self.head(self.features(image), coordinates[0], coordinates[1])  # B out R Q
 
     def features(self, image: Tensor) -> Tensor:
-        """What the INRB reads: (B, w, H/s, W/s). Computed once, decoded at as many grids as one likes."""
+        """What the INRB reads: (B, w or 2w, H/s, W/s). Computed once, decoded at any number of grids."""
         encoded_1 = self.encode_1(self.append_foreground(image))  # B w H W
         encoded_2 = self.encode_2(encoded_1)  # B 2w H/2 W/2
         encoded_3 = self.encode_3(encoded_2)  # B 4w H/4 W/4
@@ -178,7 +179,7 @@ class HMFMambaINR(nn.Module):
         decoded = self.fuse_2(_resize_like(self.side_2(side), decoded), decoded)
         decoded = self.up_3(self._join(decoded, encoded_2))  # B w H/s W/s
         decoded = self.fuse_3(_resize_like(self.side_3(side), decoded), decoded)
-        return self._join(decoded, F.pixel_unshuffle(encoded_1, self.stride))
+        return self.merge(self._join(decoded, F.pixel_unshuffle(encoded_1, self.stride)))
 
     def _join(self, decoded: Tensor, encoded: Tensor) -> Tensor:
         return torch.cat([decoded, encoded], dim=1) if self.encoder_skips else decoded

@@ -10,7 +10,6 @@ from ignite.engine import Engine, Events
 from torch import Tensor
 
 from hmf_networks.metrics import affine_fit, slice_scores, to_unit, volume_scores
-from hmf_networks.naming import subject_name
 from hmf_networks.reports.table import format_table, summarise, write_scores
 
 logger = logging.getLogger(__name__)
@@ -51,7 +50,8 @@ class ScoreTable:
                     predictions[name] = rival(sample["image"][None])[0]
             for method, prediction in predictions.items():
                 scores = volume_rows(prediction[0], sample["label"][0], record.get("region"))
-                self.rows += [{"method": method, "subject": subject_name(record), **row} for row in scores]
+                who = {"subject": record["patient"], "session": record.get("session", "")}
+                self.rows += [{"method": method, **who, **row} for row in scores]
 
     def write(self, _engine: Engine) -> None:
         write_scores(self.rows, self.output_dir / "scores.csv", self.output_dir / "scores.json")

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from hmf_networks import __version__
 from hmf_networks.atomic import write_whole
-from hmf_networks.naming import output_path
+from hmf_networks.naming import check_switch, output_path
 from hmf_networks.nifti.read import read_header
 from hmf_networks.nifti.write import write_volume_like
 from hmf_networks.transforms.intensity import OUTPUT_MAXIMUM
@@ -51,7 +51,7 @@ class SaveSynthesisd(MapTransform):
         self.output_dir = Path(output_dir)
         self.target, self.sources = target, tuple(sources)
         self.weights_path = weights_path
-        self.preview = preview
+        self.preview = check_switch("preview", preview)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         sample: dict[Any, Any] = dict(data)

@@ -128,22 +128,30 @@ class KeepBrainSlicesd(MapTransform):
     """Keep `num_slices` slices, evenly spread over those with brain in the first key; fewer are repeated.
 
     Every subject then has the same number of slices, and thick-slice scans weigh as much as thin ones.
+
+    Args:
+        keys: volumes (C, X, Y, Z) in [-1, 1], on one grid.
+        num_slices: how many.
+        plane: see `slice_axis`; None where the slice axis is the last already, after `PlanesToGridd`.
     """
 
-    def __init__(self, keys: KeysCollection, *, num_slices: int = 60) -> None:
+    def __init__(self, keys: KeysCollection, *, num_slices: int = 60, plane: str | None = None) -> None:
         super().__init__(keys)
-        self.num_slices = num_slices
+        self.num_slices, self.plane = num_slices, plane
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         sample = dict(data)
-        kept = brain_slices(sample[self.keys[0]])
+        first = sample[self.keys[0]]
+        axis = 2 if self.plane is None else slice_axis(voxel_spacing_mm(first), self.plane)
+        kept = brain_slices(first, axis)
         chosen = kept[torch.linspace(0, len(kept) - 1, self.num_slices).round().long()]
         for key in self.keys:
-            sample[key] = sample[key][..., chosen]
+            sample[key] = sample[key].index_select(1 + axis, chosen)
         return sample
 
 
-def brain_slices(volume: Tensor) -> Tensor:
-    """Indices of slices of (C, X, Y, Z), in [-1, 1], with a fair share of the largest one's foreground."""
-    area = (volume.as_subclass(Tensor) > -1).any(dim=0).sum(dim=(0, 1))  # Z
+def brain_slices(volume: Tensor, axis: int = 2) -> Tensor:
+    """Indices along a spatial axis of (C, X, Y, Z), in [-1, 1], of slices with a fair share of foreground."""
+    across = [a for a in range(3) if a != axis]
+    area = (volume.as_subclass(Tensor) > -1).any(dim=0).sum(dim=across)
     return torch.nonzero(area >= max(1.0, MIN_FOREGROUND_SHARE * float(area.max()))).flatten()

@@ -1,0 +1,75 @@
+"""What `python -m monai.bundle run` leaves to be said: an option that no config knows, and the cause, last.
+
+MONAI takes any `--name` for a new key, and wraps whatever goes wrong in messages of its own. The bundle's
+`initialize` calls `speak_clearly` before anything is read.
+"""
+
+import inspect
+import json
+import os
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+
+import monai.bundle
+
+import hmf_networks
+from hmf_networks.naming import suggestion
+
+PACKAGE = str(Path(hmf_networks.__file__).parent)
+TRACEBACK = "HMF_TRACEBACK"  # environment variable: 1 shows where an error was raised
+
+
+def speak_clearly() -> None:
+    """Refuse options that no config has; let an uncaught error end in one line: the cause and the cure."""
+    if Path(sys.argv[0]).resolve() != Path(monai.bundle.__file__).with_name("__main__.py").resolve():
+        return  # a server, a notebook, a test: it has manners of its own
+    sys.excepthook = _print_error
+    check_options(sys.argv[1:])
+
+
+def check_options(arguments: Sequence[str]) -> None:
+    """Raise ValueError, with a suggestion, for an option that neither MONAI nor a config file knows."""
+    known = {*inspect.signature(monai.bundle.run).parameters, "bundle_root"} - {"override"}
+    for path in _config_files(arguments):
+        known |= json.loads(Path(path).read_text(encoding="utf-8")).keys()
+    known |= {key.partition("#")[0] for key in known}
+    for option in (word for word in arguments if word.startswith("--")):
+        name = option.removeprefix("--").partition("=")[0].replace("::", "#").partition("#")[0]
+        if name not in known:
+            hint = suggestion(f"--{name}", [f"--{word}" for word in sorted(known)])
+            raise ValueError(f"unknown option --{name}: the keys of the config files are the options{hint}")
+
+
+def _config_files(arguments: Sequence[str]) -> list[str]:
+    for option, value in zip(arguments, [*arguments[1:], ""], strict=True):
+        name, equals, text = option.partition("=")
+        if name == "--config_file":
+            text = text if equals else value
+            return [word.strip(" '\"") for word in text.strip("[]() ").split(",")]
+    return []
+
+
+def _print_error(kind: type[BaseException], error: BaseException, where: TracebackType | None) -> None:
+    """In place of sys.excepthook."""
+    cause = next((e for e in _causes(error) if _is_ours(e)), None)
+    if cause is None or os.environ.get(TRACEBACK):
+        traceback.print_exception(kind, error, where)
+    if cause is not None:
+        text = cause.args[0] if isinstance(cause, KeyError) and cause.args else cause
+        sys.stderr.write(f"error: {text}\n")
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and what led to it, innermost first."""
+    if error is not None:
+        yield from _causes(error.__cause__ or error.__context__)
+        yield error
+
+
+def _is_ours(error: BaseException) -> bool:
+    """Raised, not passed on, by a line of this package: its message is written for users."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(frames) and frames[-1].filename.startswith(PACKAGE)

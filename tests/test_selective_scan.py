@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from hmf_networks.ops import _scan_native, _scan_native_build
 from hmf_networks.ops.selective_scan import BACKENDS, available_backends, selective_scan
 
 DIFFERENTIABLE = ("u", "delta", "A", "B", "C", "D", "z", "delta_bias")
@@ -381,3 +382,119 @@ def test_channels_that_cannot_be_shared_by_the_groups_are_refused():
     inputs |= {name: inputs[name].repeat(1, 2, 1, 1) for name in ("B", "C")}
     with pytest.raises(ValueError, match="6 channels cannot be shared evenly by 4 groups"):
         selective_scan(**inputs)
+
+
+native = pytest.mark.skipif("native" not in available_backends(), reason="no C++ compiler here")
+
+
+@native
+@pytest.mark.parametrize("instructions", sorted(_scan_native_build.instruction_sets()))
+@sizes
+def test_every_instruction_set_equals_the_loop_in_value_and_gradient(monkeypatch, instructions, size):
+    try:
+        _scan_native.load_kernel(instructions)
+    except RuntimeError:
+        pytest.skip(f"this CPU has no {instructions}")
+    monkeypatch.setenv("HMF_SCAN_INSTRUCTIONS", instructions)
+    inputs = converted(random_inputs(*size), torch.float32)
+    wanted = value_and_gradients(converted(inputs, torch.float64), backend="reference")
+    assert_near(value_and_gradients(inputs, backend="native"), wanted, tolerance=5e-6)
+
+
+@native
+@pytest.mark.parametrize("states", [3, 7, 24, 256])
+def test_the_kernel_takes_any_number_of_states(states):
+    inputs = converted(random_inputs(40, states, 1, 19), torch.float32)
+    wanted = value_and_gradients(converted(inputs, torch.float64), backend="reference")
+    assert_near(value_and_gradients(inputs, backend="native"), wanted, tolerance=5e-6)
+
+
+@native
+@pytest.mark.parametrize("groups", [1, 2])
+def test_two_threads_give_what_one_gives_and_give_it_again(groups):
+    inputs = converted(random_inputs(70, 4, groups, 40), torch.float32)
+    alone = value_and_gradients(inputs, backend="native")
+    torch.set_num_threads(3)
+    try:
+        together, again = (value_and_gradients(inputs, backend="native") for _ in range(2))
+    finally:
+        torch.set_num_threads(1)
+    assert_near(together, alone, tolerance=1e-6)
+    assert_near(again, together, tolerance=0.0)
+
+
+@native
+def test_the_kernel_is_a_well_behaved_operator():
+    inputs = converted(random_inputs(40, 3, 2, 5), torch.float32)
+    tensors = [inputs[name] for name in DIFFERENTIABLE]
+    leaves = [tensor.clone().requires_grad_() for tensor in tensors]
+    torch.library.opcheck(torch.ops.hmf.scan_forward.default, (*leaves, True, True))
+    y, starts = torch.ops.hmf.scan_forward(*tensors, True, True)
+    torch.library.opcheck(torch.ops.hmf.scan_backward.default, (torch.ones_like(y), *tensors, True, starts))
+
+
+@native
+@pytest.mark.slow
+def test_the_kernel_compiles_into_one_graph():
+    inputs = converted(random_inputs(40, 3, 2, 5), torch.float32)
+    tensors = [inputs[name].clone().requires_grad_() for name in DIFFERENTIABLE]
+    compiled = torch.compile(full_scan, fullgraph=True, backend="aot_eager")
+    found = torch.autograd.grad(compiled(*tensors).cos().sum(), tensors)
+    wanted = torch.autograd.grad(full_scan(*tensors).cos().sum(), tensors)
+    torch.testing.assert_close(found, wanted)
+
+
+@native
+def test_without_a_gradient_no_states_are_kept():
+    inputs = converted(random_inputs(40, 3, 2, 5), torch.float32)
+    _, starts = torch.ops.hmf.scan_forward(*(inputs[name] for name in DIFFERENTIABLE), True, False)
+    assert starts.numel() == 0
+
+
+@native
+def test_the_cpu_is_served_by_the_kernel_and_float64_by_plain_torch(monkeypatch):
+    monkeypatch.delenv("HMF_SCAN_BACKEND", raising=False)
+    inputs = random_inputs(20, 4, 2, 3)
+    with pytest.raises(ValueError, match=r"native.*float32.*try 'chunked'"):
+        selective_scan(**inputs, backend="native")
+    narrow = converted(inputs, torch.float32)
+    assert torch.equal(selective_scan(**narrow), selective_scan(**narrow, backend="native"))
+    assert torch.equal(selective_scan(**inputs), selective_scan(**inputs, backend="chunked"))
+
+
+def test_without_a_compiler_plain_torch_serves_and_one_line_tells_the_cure(monkeypatch, tmp_path, caplog):
+    monkeypatch.setattr(_scan_native_build, "compiler", lambda: None)
+    monkeypatch.setattr(_scan_native, "_load", lambda _path: None)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for cached in (_scan_native._library, _scan_native.load_kernel, _scan_native._say_absent):
+        cached.cache_clear()
+    try:
+        inputs = converted(random_inputs(20, 4, 2, 3), torch.float32)
+        for _ in range(2):
+            assert torch.equal(selective_scan(**inputs), selective_scan(**inputs, backend="chunked"))
+        assert "native" not in available_backends()
+        (warning,) = [record.message for record in caplog.records if record.levelname == "WARNING"]
+        assert "chunked" in warning
+        assert "install g++" in warning
+        assert list(tmp_path.rglob("*.so")) == []
+    finally:
+        for cached in (_scan_native._library, _scan_native.load_kernel, _scan_native._say_absent):
+            cached.cache_clear()
+
+
+@native
+@pytest.mark.slow
+def test_a_library_is_built_whole_and_a_stale_one_is_not_loaded(tmp_path, monkeypatch):
+    library = tmp_path / "new" / "scan.so"
+    _scan_native_build.build(library)
+    assert _scan_native._load(library) is not None
+    assert list(library.parent.iterdir()) == [library]
+    monkeypatch.setattr(_scan_native_build, "source_hash", lambda: "of another source")
+    assert _scan_native._load(library) is None
+
+
+def test_a_failing_compiler_is_quoted_and_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(_scan_native_build, "compiler", lambda: "false")
+    with pytest.raises(RuntimeError, match="false failed"):
+        _scan_native_build.build(tmp_path / "scan.so")
+    assert list(tmp_path.iterdir()) == []

@@ -55,7 +55,9 @@ def scan_native(
 ) -> Tensor:
     """Scan in the kernel; shapes as in `selective_scan`. Everything is computed in float32."""
     if u.device.type != "cpu" or u.dtype == torch.float64:
-        raise ValueError(f"backend 'native' is for float32 on a CPU, got {u.dtype} on {u.device}; try 'chunked'")
+        raise ValueError(
+            f"backend 'native' is for float32 on a CPU, got {u.dtype} on {u.device}; try 'chunked'"
+        )
     inputs = [None if x is None else x.float().contiguous() for x in (u, delta, A, B, C, D, z, delta_bias)]
     needs_gradient = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs)
     y, _ = torch.ops.hmf.scan_forward(*inputs, delta_softplus, needs_gradient)
@@ -163,7 +165,16 @@ def _call(
     assert B is not None
     batch, channels, length = u.shape
     groups, states = B.shape[1], B.shape[2]
-    sizes = (batch, groups, channels // groups, states, length, segments, delta_softplus, torch.get_num_threads())
+    sizes = (
+        batch,
+        groups,
+        channels // groups,
+        states,
+        length,
+        segments,
+        delta_softplus,
+        torch.get_num_threads(),
+    )
     pointers = {name: x.data_ptr() for name, x in zip(_Scan.INPUTS, inputs, strict=True) if x is not None}
     pointers |= {name: x.data_ptr() for name, x in outputs.items()}
     scan = _Scan(**dict(zip(_Scan.SIZES, map(int, sizes), strict=True)), **pointers)

@@ -18,7 +18,7 @@ X86_SETS = {
     "avx512": (16, ["-mavx512f", "-mavx512dq", "-mfma"]),
     "avx2": (8, ["-mavx2", "-mfma"]),
 }
-PLAIN_SET = {"plain": (4, [])}
+PLAIN_SET: dict[str, tuple[int, list[str]]] = {"plain": (4, [])}
 
 
 def instruction_sets() -> dict[str, tuple[int, list[str]]]:

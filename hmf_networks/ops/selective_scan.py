@@ -1,6 +1,5 @@
 """The one selective scan of the house. It checks what comes in, picks a backend and says which, once."""
 
-import functools
 import logging
 import os
 from collections.abc import Callable
@@ -20,6 +19,7 @@ BACKENDS: dict[str, Callable[..., Tensor]] = {
     "chunked": scan_chunked,
     "native": scan_native,
 }
+_said: set[str] = set()  # backends whose pick was logged
 PROBES: dict[str, Callable[[], bool]] = {"native": _scan_native.is_available}  # the others need torch alone
 
 
@@ -83,7 +83,9 @@ def _dispatch(
         _check_shapes(u, delta, A, B, C, D, z, delta_bias)
     name = _pick(u) if backend == "auto" else backend
     if name not in BACKENDS or (backend != "auto" and not _is_available(name)):
-        raise ValueError(f"scan backend {name!r} is not there; available here: {', '.join(available_backends())}")
+        raise ValueError(
+            f"scan backend {name!r} is not there; available here: {', '.join(available_backends())}"
+        )
     if backend == "auto":
         _say_once(name)
     with without_autocast(u.device.type):
@@ -101,15 +103,16 @@ def _pick(u: Tensor) -> str:
     return "native" if on_cpu and _is_available("native") else "chunked"
 
 
-@torch.compiler.assume_constant_result
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _is_available(name: str) -> bool:
     return name not in PROBES or PROBES[name]()
 
 
-@functools.cache
-@torch.compiler.assume_constant_result
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _say_once(name: str) -> None:
-    logger.info("selective scan backend: %s", name)
+    if name not in _said:
+        _said.add(name)
+        logger.info("selective scan backend: %s", name)
 
 
 def _check_shapes(

@@ -1,0 +1,157 @@
+"""The selective scan against its definition, its other backends and two limits of the machine.
+
+    python benchmarks/scan.py [--length 4096] [--channels 256] [--states 16] [--threads 1] [--json OUT.json]
+
+Times are processor time, the least of several runs; what counts are the ratios, all measured in this one run.
+Limits: moving the inputs and outputs once through memory, and one exponential for each step, channel and state.
+"""
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from hmf_networks.ops._scan_native_build import instruction_sets
+from hmf_networks.ops.selective_scan import available_backends, selective_scan
+
+
+def inputs(channels: int, states: int, length: int, *, gradient: bool) -> dict[str, Tensor]:
+    """One batch entry, one group, ordinary step sizes."""
+    torch.manual_seed(0)
+    tensors = {
+        "u": torch.randn(1, channels, length),
+        "delta": torch.randn(1, channels, length),
+        "A": -torch.arange(1.0, states + 1).repeat(channels, 1),
+        "B": torch.randn(1, 1, states, length),
+        "C": torch.randn(1, 1, states, length),
+        "D": torch.ones(channels),
+        "delta_bias": torch.randn(channels) - 4,
+    }
+    return {name: tensor.requires_grad_(gradient) for name, tensor in tensors.items()}
+
+
+def least_ms(work: Callable[[], object], *, seconds: float = 2.0) -> float:
+    """Processor time of the quickest run in about `seconds`, at least three runs."""
+    times: list[float] = []
+    end = time.perf_counter() + seconds
+    while len(times) < 3 or time.perf_counter() < end:
+        start = time.process_time()
+        work()
+        times.append(time.process_time() - start)
+    return 1000 * min(times)
+
+
+def time_backend(options: argparse.Namespace, backend: str) -> dict[str, float]:
+    """Milliseconds of forward, and of forward and backward."""
+    plain = inputs(options.channels, options.states, options.length, gradient=False)
+    leaves = inputs(options.channels, options.states, options.length, gradient=True)
+    towards = torch.randn_like(plain["u"])
+
+    def both() -> None:
+        y = selective_scan(**leaves, delta_softplus=True, backend=backend)
+        torch.autograd.grad(y, list(leaves.values()), towards)
+
+    return {
+        "forward_ms": least_ms(lambda: selective_scan(**plain, delta_softplus=True, backend=backend)),
+        "both_ms": least_ms(both),
+    }
+
+
+def peak_extra_mb(options: argparse.Namespace, backend: str) -> float:
+    """Peak resident memory that forward and backward add, in a process of their own."""
+    command = [sys.executable, __file__, "--only-memory", backend, *sys.argv[1:]]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return float(done.stdout.splitlines()[-1])
+
+
+def print_memory(options: argparse.Namespace, backend: str) -> None:
+    leaves = inputs(options.channels, options.states, options.length, gradient=True)
+    small = {
+        name: x.detach()[..., :2].clone().requires_grad_() if x.dim() > 2 else x for name, x in leaves.items()
+    }
+    for tensors in (small, leaves):  # the first call loads the kernel
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        y = selective_scan(**tensors, delta_softplus=True, backend=backend)
+        torch.autograd.grad(y.sum(), list(tensors.values()))
+    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+
+
+def limits_ms(options: argparse.Namespace) -> dict[str, float]:
+    """What no kernel can beat: memory traffic of the forward pass, and its exponentials, as torch makes them."""
+    floats = 3 * options.channels * options.length + 2 * options.states * options.length
+    source = torch.ones(floats // 2)
+    target = torch.empty_like(source)
+    block = torch.rand(4096)
+    exponentials = options.channels * options.length * options.states
+    result = torch.empty_like(block)
+    times = 256
+    per_block = least_ms(lambda: [torch.exp(block, out=result) for _ in range(times)]) / times
+    return {
+        "memory_ms": least_ms(lambda: target.copy_(source)),
+        "exponentials_ms": per_block * exponentials / len(block),
+    }
+
+
+def machine() -> dict[str, object]:
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    model = next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown"
+    )
+    return {
+        "cpu": model,
+        "capability": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+        "load": os.getloadavg()[0],
+        "torch": torch.__version__,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--length", type=int, default=4096)
+    parser.add_argument("--channels", type=int, default=256)
+    parser.add_argument("--states", type=int, default=16)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--only-memory", metavar="BACKEND", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    if options.only_memory:
+        print_memory(options, options.only_memory)
+        return
+    rows = {}
+    for backend in available_backends():
+        for instructions in instruction_sets() if backend == "native" else [""]:
+            os.environ["HMF_SCAN_INSTRUCTIONS"] = instructions
+            try:
+                rows[f"{backend} {instructions}".strip()] = time_backend(options, backend) | {
+                    "extra_mb": peak_extra_mb(options, backend)
+                }
+            except RuntimeError as error:
+                print(f"{backend} {instructions}: {error}")
+    limits = limits_ms(options)
+    print(f"1 x {options.channels} channels, {options.length} steps, {options.states} states; {machine()}")
+    print(f"limits of forward: {limits}\n")
+    print("| backend | forward ms | both ms | forward, times chunked | both, times chunked | extra MB |")
+    print("|---|--:|--:|--:|--:|--:|")
+    for name, row in rows.items():
+        row["forward_speedup"] = rows["chunked"]["forward_ms"] / row["forward_ms"]
+        row["both_speedup"] = rows["chunked"]["both_ms"] / row["both_ms"]
+        print(
+            f"| {name} | {row['forward_ms']:.2f} | {row['both_ms']:.2f} | {row['forward_speedup']:.1f} "
+            f"| {row['both_speedup']:.1f} | {row['extra_mb']:.0f} |"
+        )
+    if options.json:
+        options.json.write_text(json.dumps({"machine": machine(), "limits": limits, "rows": rows}, indent=1))
+
+
+if __name__ == "__main__":
+    main()

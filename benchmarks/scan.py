@@ -3,7 +3,7 @@
     python benchmarks/scan.py [--length 4096] [--channels 256] [--states 16] [--threads 1] [--json OUT.json]
 
 Times are processor time, the least of several runs; what counts are the ratios, all measured in this one run.
-Limits: moving the inputs and outputs once through memory, and one exponential for each step, channel and state.
+Limits: moving inputs and outputs once through memory, and one exponential for each step, channel and state.
 """
 
 import argparse
@@ -65,7 +65,7 @@ def time_backend(options: argparse.Namespace, backend: str) -> dict[str, float]:
     }
 
 
-def peak_extra_mb(options: argparse.Namespace, backend: str) -> float:
+def peak_extra_mb(backend: str) -> float:
     """Peak resident memory that forward and backward add, in a process of their own."""
     command = [sys.executable, __file__, "--only-memory", backend, *sys.argv[1:]]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -85,7 +85,7 @@ def print_memory(options: argparse.Namespace, backend: str) -> None:
 
 
 def limits_ms(options: argparse.Namespace) -> dict[str, float]:
-    """What no kernel can beat: memory traffic of the forward pass, and its exponentials, as torch makes them."""
+    """Memory traffic of the forward pass, and its exponentials as torch computes them."""
     floats = 3 * options.channels * options.length + 2 * options.states * options.length
     source = torch.ones(floats // 2)
     target = torch.empty_like(source)
@@ -133,7 +133,7 @@ def main() -> None:
             os.environ["HMF_SCAN_INSTRUCTIONS"] = instructions
             try:
                 rows[f"{backend} {instructions}".strip()] = time_backend(options, backend) | {
-                    "extra_mb": peak_extra_mb(options, backend)
+                    "extra_mb": peak_extra_mb(backend)
                 }
             except RuntimeError as error:
                 print(f"{backend} {instructions}: {error}")

@@ -10,6 +10,9 @@ from torch import Tensor, nn
 
 from hmf_networks.ops.coordinates import periodic_encoding, two_nearest
 
+QUERIES_AT_ONCE = (
+    2**13
+)  # points of one image decoded together: 2 MB a layer at 64 channels, so it stays in cache
 NUM_FREQUENCIES = 10  # L of section 3.5; our reading, docs/decisions.md#frequencies
 
 
@@ -51,11 +54,15 @@ class INRB(nn.Module):
 
     def forward(self, features: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         """Decode at rows x columns, in input pixels (`ops/coordinates.py`): (B, out_channels, R, Q)."""
-        row_cells, row_offsets, row_areas = two_nearest(rows, self.stride, features.shape[2])
-        column_cells, column_offsets, column_areas = two_nearest(columns, self.stride, features.shape[3])
+        embedded = self.embed_features(features.permute(0, 2, 3, 1))  # B h w E
+        blocks = [self._decode(embedded, block, columns) for block in self._row_blocks(rows, columns)]
+        return torch.cat(blocks, dim=2)  # B out R Q
+
+    def _decode(self, embedded: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        row_cells, row_offsets, row_areas = two_nearest(rows, self.stride, embedded.shape[1])
+        column_cells, column_offsets, column_areas = two_nearest(columns, self.stride, embedded.shape[2])
         row_codes = self.embed_row(self._encode(row_offsets))  # 2 R E
         column_codes = self.embed_column(self._encode(column_offsets))  # 2 Q E
-        embedded = self.embed_features(features.permute(0, 2, 3, 1))  # B h w E
         mean = embedded.new_zeros(1)
         for r in range(2):
             if self._weightless(row_areas[r]):
@@ -70,6 +77,13 @@ class INRB(nn.Module):
                 mean = mean + area.to(embedded.dtype) * self.hidden(nearest + codes.to(embedded.dtype))
         return torch.tanh(self.output(mean)).permute(0, 3, 1, 2)  # B out R Q
 
+    def _row_blocks(self, rows: Tensor, columns: Tensor) -> list[Tensor]:
+        """All rows where a graph is recorded; else so few that what lies between layers stays in cache."""
+        if torch.is_grad_enabled() or torch.jit.is_scripting() or _is_recorded():  # type: ignore[attr-defined]
+            return [rows]
+        size = max(1, QUERIES_AT_ONCE // columns.shape[0])
+        return list(rows.split(size))  # type: ignore[no-untyped-call]
+
     def _encode(self, offsets: Tensor) -> Tensor:
         return periodic_encoding(offsets, self.num_frequencies).to(self.embed_row.weight.dtype)
 
@@ -79,9 +93,14 @@ class INRB(nn.Module):
 
 
 @torch.jit.unused
+def _is_recorded() -> bool:
+    return torch.jit.is_tracing() or torch.compiler.is_compiling()  # type: ignore[attr-defined,no-untyped-call]
+
+
+@torch.jit.unused
 def _all_zero(areas: Tensor) -> bool:
     """Only asked where the answer is at hand: on the CPU, and not while a graph is being recorded."""
-    if areas.is_cuda or torch.jit.is_tracing() or torch.compiler.is_compiling():  # type: ignore[attr-defined,no-untyped-call]
+    if areas.is_cuda or _is_recorded():
         return False
     try:
         return not bool(areas.any())

@@ -32,7 +32,11 @@ class MSF(nn.Module):
         return torch.stack(scores, dim=1).sigmoid().softmax(dim=1)  # B S C 1 1
 
     def forward(self, scales: list[Tensor]) -> Tensor:
-        return (self.weights(scales) * torch.stack(scales, dim=1)).sum(dim=1)  # B C H W
+        weights = self.weights(scales)
+        fused = weights[:, 0] * scales[0]
+        for number, scale in enumerate(scales[1:], start=1):  # no stack of all scales is ever written
+            fused = torch.addcmul(fused, weights[:, number], scale)
+        return fused  # B C H W
 
 
 class ConvFusion(nn.Module):

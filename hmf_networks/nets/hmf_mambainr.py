@@ -179,7 +179,9 @@ class HMFMambaINR(nn.Module):
         decoded = self.fuse_2(_resize_like(self.side_2(side), decoded), decoded)
         decoded = self.up_3(self._join(decoded, encoded_2))  # B w H/s W/s
         decoded = self.fuse_3(_resize_like(self.side_3(side), decoded), decoded)
-        return self.merge(self._join(decoded, F.pixel_unshuffle(encoded_1, self.stride)))
+        if self.encoder_skips:
+            decoded = self.merge(torch.cat([decoded, F.pixel_unshuffle(encoded_1, self.stride)], dim=1))
+        return decoded
 
     def _join(self, decoded: Tensor, encoded: Tensor) -> Tensor:
         return torch.cat([decoded, encoded], dim=1) if self.encoder_skips else decoded

@@ -1,5 +1,7 @@
 """Which numbers to compute with: bfloat16 where the processor has it, twice as fast or more, else float32."""
 
+from typing import Any
+
 import torch
 
 PRECISIONS = ("auto", "bf16", "fp32")
@@ -23,5 +25,5 @@ def has_bfloat16(device: torch.device) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type != "cpu":
         return False
-    features = getattr(torch.cpu, "get_capabilities", dict)()  # not in older versions of torch
+    features: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # not in older versions of torch
     return bool(features.get("avx512_bf16") or features.get("amx_bf16"))

@@ -25,5 +25,5 @@ def has_bfloat16(device: torch.device) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type != "cpu":
         return False
-    features: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # not in older versions of torch
+    features: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # newer torch
     return bool(features.get("avx512_bf16") or features.get("amx_bf16"))

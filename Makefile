@@ -16,7 +16,7 @@ demo: export MALLOC_TRIM_THRESHOLD_ = 8000000000
 
 demo: .venv
 	rm -rf demo
-	$(BIN)/hmf simulate demo/patients --subjects 30 --seed 1 --spacing 2
+	$(BIN)/hmf simulate demo/patients --subjects 60 --seed 1 --spacing 2
 	$(RUN) training --config_file "['$(CONFIGS)/train.json',$(SMALL)]" --dataset_dir demo/patients $(HERE)
 	$(RUN) training --config_file "['$(CONFIGS)/train.json',$(SMALL),'$(CONFIGS)/networks/unet.json']" --dataset_dir demo/patients $(HERE)
 	$(RUN) evaluating --config_file "['$(CONFIGS)/train.json',$(SMALL),'$(CONFIGS)/evaluate.json']" --dataset_dir demo/patients $(HERE)

@@ -7,9 +7,7 @@ Limits: moving inputs and outputs once through memory, and one exponential for e
 """
 
 import argparse
-import json
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -17,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from machine import report
 from torch import Tensor
 
 from hmf_networks.ops._scan_native_build import instruction_sets
@@ -60,8 +59,8 @@ def time_backend(options: argparse.Namespace, backend: str) -> dict[str, float]:
         torch.autograd.grad(y, list(leaves.values()), towards)
 
     return {
-        "forward_ms": least_ms(lambda: selective_scan(**plain, delta_softplus=True, backend=backend)),
-        "both_ms": least_ms(both),
+        "forward ms": least_ms(lambda: selective_scan(**plain, delta_softplus=True, backend=backend)),
+        "both ms": least_ms(both),
     }
 
 
@@ -73,15 +72,20 @@ def peak_extra_mb(backend: str) -> float:
 
 
 def print_memory(options: argparse.Namespace, backend: str) -> None:
+    """Linux only: the peak is reset once everything is loaded and the kernel was called."""
     leaves = inputs(options.channels, options.states, options.length, gradient=True)
-    small = {
-        name: x.detach()[..., :2].clone().requires_grad_() if x.dim() > 2 else x for name, x in leaves.items()
-    }
-    for tensors in (small, leaves):  # the first call loads the kernel
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    short = inputs(options.channels, options.states, 2, gradient=True)
+    for tensors in (short, leaves):
+        Path("/proc/self/clear_refs").write_text("5")
+        before = memory_mb("VmRSS")
         y = selective_scan(**tensors, delta_softplus=True, backend=backend)
         torch.autograd.grad(y.sum(), list(tensors.values()))
-    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+    print(memory_mb("VmHWM") - before)
+
+
+def memory_mb(name: str) -> float:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(name))
 
 
 def limits_ms(options: argparse.Namespace) -> dict[str, float]:
@@ -95,22 +99,8 @@ def limits_ms(options: argparse.Namespace) -> dict[str, float]:
     times = 256
     per_block = least_ms(lambda: [torch.exp(block, out=result) for _ in range(times)]) / times
     return {
-        "memory_ms": least_ms(lambda: target.copy_(source)),
-        "exponentials_ms": per_block * exponentials / len(block),
-    }
-
-
-def machine() -> dict[str, object]:
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    model = next(
-        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown"
-    )
-    return {
-        "cpu": model,
-        "capability": torch.backends.cpu.get_cpu_capability(),
-        "threads": torch.get_num_threads(),
-        "load": os.getloadavg()[0],
-        "torch": torch.__version__,
+        "limit of memory": least_ms(lambda: target.copy_(source)),
+        "of exponentials": per_block * exponentials / len(block),
     }
 
 
@@ -133,24 +123,17 @@ def main() -> None:
             os.environ["HMF_SCAN_INSTRUCTIONS"] = instructions
             try:
                 rows[f"{backend} {instructions}".strip()] = time_backend(options, backend) | {
-                    "extra_mb": peak_extra_mb(backend)
+                    "extra MB": peak_extra_mb(backend)
                 }
             except RuntimeError as error:
                 print(f"{backend} {instructions}: {error}")
-    limits = limits_ms(options)
-    print(f"1 x {options.channels} channels, {options.length} steps, {options.states} states; {machine()}")
-    print(f"limits of forward: {limits}\n")
-    print("| backend | forward ms | both ms | forward, times chunked | both, times chunked | extra MB |")
-    print("|---|--:|--:|--:|--:|--:|")
-    for name, row in rows.items():
-        row["forward_speedup"] = rows["chunked"]["forward_ms"] / row["forward_ms"]
-        row["both_speedup"] = rows["chunked"]["both_ms"] / row["both_ms"]
-        print(
-            f"| {name} | {row['forward_ms']:.2f} | {row['both_ms']:.2f} | {row['forward_speedup']:.1f} "
-            f"| {row['both_speedup']:.1f} | {row['extra_mb']:.0f} |"
-        )
-    if options.json:
-        options.json.write_text(json.dumps({"machine": machine(), "limits": limits, "rows": rows}, indent=1))
+    for row in rows.values():
+        for way in ("forward", "both"):
+            row[f"{way}, times chunked"] = rows["chunked"][f"{way} ms"] / row[f"{way} ms"]
+    columns = ["forward ms", "both ms", "forward, times chunked", "both, times chunked", "extra MB"]
+    title = f"1 x {options.channels} channels, {options.length} steps, {options.states} states; "
+    title += ", ".join(f"{name} {limit:.2f} ms" for name, limit in limits_ms(options).items())
+    report(title, columns, rows, options.json)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """The bundle as MONAI sees it: every config complete, one network everywhere, metadata the schema takes."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -131,3 +133,33 @@ def test_the_network_takes_and_gives_the_shapes_that_metadata_declares():
         config_file=str(CONFIGS / "inference.json"),
         **{"network_def#width": 8},
     )
+
+
+CHECK_UNDER_TORCHRUN = """
+import sys
+from monai.bundle import ConfigWorkflow
+configs, dataset_dir, output_dir = sys.argv[1:]
+workflow = ConfigWorkflow(
+    config_file=[f"{configs}/train.json", f"{configs}/multi_gpu_train.json"],
+    meta_file=f"{configs}/metadata.json", logging_file=False, workflow_type="train",
+    dataset_dir=dataset_dir, output_dir=output_dir, split=[0.5, 0.25, 0.25],
+)
+workflow.initialize()
+print("missing:", workflow.check_properties())
+workflow.finalize()
+"""
+
+
+@pytest.mark.slow
+def test_the_workflow_of_several_processes_has_all_properties_too(simulated, tmp_path):
+    script = tmp_path / "check.py"
+    script.write_text(CHECK_UNDER_TORCHRUN)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=1"]
+    done = subprocess.run(
+        [*command, str(script), str(CONFIGS), str(simulated), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert "missing: []" in done.stdout, done.stderr[-2000:]

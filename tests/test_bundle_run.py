@@ -33,6 +33,11 @@ def test_a_misspelt_option_is_answered_with_the_one_that_was_meant(option, meant
         check_options([*TRAIN, option, "1"])
 
 
+def test_options_are_not_judged_by_files_that_are_named_elsewhere():
+    check_options(["training", "--args_file", "args.json", "--whatever", "1"])
+    check_options(["training", "--config_file", "absent.json", "--whatever", "1"])
+
+
 def run(*arguments: str, **environment: str) -> list[str]:
     """Lines of standard error of a failing inference."""
     command = [

@@ -5,7 +5,6 @@ MONAI takes any `--name` for a new key, and wraps whatever goes wrong in message
 """
 
 import inspect
-import json
 import os
 import sys
 import traceback
@@ -14,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 
 import monai.bundle
+from monai.bundle import ConfigParser
 
 import hmf_networks
 from hmf_networks.naming import suggestion
@@ -32,9 +32,12 @@ def speak_clearly() -> None:
 
 def check_options(arguments: Sequence[str]) -> None:
     """Raise ValueError, with a suggestion, for an option that neither MONAI nor a config file knows."""
-    known = {*inspect.signature(monai.bundle.run).parameters, "bundle_root"} - {"override"}
-    for path in _config_files(arguments):
-        known |= json.loads(Path(path).read_text(encoding="utf-8")).keys()
+    files = _config_files(arguments)
+    if not all(Path(path).is_file() for path in files) or not files:
+        return  # named in an args_file, or not there: MONAI says so itself
+    known = {*inspect.signature(monai.bundle.run).parameters, "bundle_root", "_meta_"} - {"override"}
+    for path in files:
+        known |= ConfigParser.load_config_file(path).keys()
     known |= {key.partition("#")[0] for key in known}
     for option in (word for word in arguments if word.startswith("--")):
         name = option.removeprefix("--").partition("=")[0].replace("::", "#").partition("#")[0]

@@ -1,0 +1,135 @@
+"""One subject from a cold start to its files on disk, by phases, through `inference.json`.
+
+    python benchmarks/volume.py DIR [--width 64] [--precision auto] [--copies 1] [--json OUT.json]
+
+DIR is a folder with one subject that has T1 and FLAIR, e.g. of `hmf simulate DIR --subjects 1`; `--copies 20`
+synthesises it twenty times, to see whether memory grows. Weights are random: time does not depend on them.
+`floor` is the same run with the scans and the INRB taken out of the network.
+"""
+
+import time
+
+STARTED = time.perf_counter()
+
+import argparse  # noqa: E402
+import json  # noqa: E402
+import os  # noqa: E402
+import resource  # noqa: E402
+import subprocess  # noqa: E402
+import sys  # noqa: E402
+import tempfile  # noqa: E402
+from collections.abc import Callable  # noqa: E402
+from pathlib import Path  # noqa: E402
+from typing import Any  # noqa: E402
+from unittest.mock import patch  # noqa: E402
+
+CONFIG = Path(__file__).parent.parent / "bundle" / "configs" / "inference.json"
+
+
+class Stopwatch(dict[str, float]):
+    """Seconds by phase."""
+
+    def timed(self, phase: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            start = time.perf_counter()
+            result = function(*args, **kwargs)
+            self[phase] = self.get(phase, 0.0) + time.perf_counter() - start
+            return result
+
+        return wrapped
+
+
+def run_once(options: argparse.Namespace) -> None:
+    """In a process of its own: the run, and a line of JSON with what it took."""
+    import torch
+    from monai.bundle import ConfigWorkflow
+
+    from hmf_networks.nets import HMFMambaINR
+    from hmf_networks.ops import selective_scan
+    from hmf_networks.transforms.load import LoadContrastsd
+    from hmf_networks.transforms.save import SaveSynthesisd
+
+    watch = Stopwatch(imports=time.perf_counter() - STARTED)
+    pick = dict(selective_scan.BACKENDS)
+    for name, backend in pick.items():
+        selective_scan.BACKENDS[name] = watch.timed("scans", backend)
+    if options.floor:
+        from network import without_inrb
+
+        selective_scan.BACKENDS["skipped"] = lambda u, *_: u
+        os.environ["HMF_SCAN_BACKEND"] = "skipped"
+        HMFMambaINR.forward = lambda self, image, coordinates: without_inrb(self, image)[
+            ..., : len(coordinates[0]), : len(coordinates[1])
+        ]
+    with tempfile.TemporaryDirectory() as folder:
+        weights, data = Path(folder, "model.pt"), Path(folder, "subjects.json")
+        network = HMFMambaINR(2, 2, 1, width=options.width, append_foreground=True)
+        torch.save(network.state_dict(), weights)
+        data.write_text(json.dumps({"testing": copies(options.dataset_dir, options.copies)}))
+        workflow = ConfigWorkflow(
+            config_file=str(CONFIG),
+            meta_file=str(CONFIG.with_name("metadata.json")),
+            logging_file=False,
+            workflow_type="inference",
+            bundle_root=str(CONFIG.parent.parent),
+            dataset_dir=str(data),
+            output_dir=folder,
+            ckpt_path=str(weights),
+            precision=options.precision,
+            **{"network_def#width": options.width},
+        )
+        with (
+            patch.object(LoadContrastsd, "__call__", watch.timed("read", LoadContrastsd.__call__)),
+            patch.object(SaveSynthesisd, "__call__", watch.timed("write", SaveSynthesisd.__call__)),
+            patch.object(HMFMambaINR, "forward", watch.timed("network", HMFMambaINR.forward)),
+            patch.object(HMFMambaINR, "features", watch.timed("features", HMFMambaINR.features)),
+        ):
+            workflow.initialize()
+            workflow.run()
+    features = watch.pop("features")
+    watch["INRB"] = watch.pop("network") - features
+    watch["convolutions and the rest"] = features - watch.setdefault("scans", 0.0)
+    watch["total"] = time.perf_counter() - STARTED
+    watch["peak MB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(json.dumps(watch))
+
+
+def copies(folder: str, count: int) -> list[dict[str, str]]:
+    """The first subject of the folder, `count` times under different names."""
+    from hmf_networks.data.folder import find_subjects
+
+    (record, *_) = find_subjects(folder, ["t1", "flair"])
+    return [
+        {"patient": f"copy{number:02d}", "t1": record["t1"], "flair": record["flair"]}
+        for number in range(count)
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("dataset_dir")
+    parser.add_argument("--width", type=int, default=64)
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--copies", type=int, default=1)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--floor", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        run_once(options)
+        return
+    from machine import report
+
+    rows = {}
+    for name, extra in {"whole": [], "floor": ["--floor"]}.items():
+        command = [sys.executable, __file__, *sys.argv[1:], "--child", *extra]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        rows[name] = {"scans": 0.0, "INRB": 0.0} | json.loads(done.stdout.splitlines()[-1])
+    columns = ["imports", "read", "convolutions and the rest", "scans", "INRB", "write", "total", "peak MB"]
+    title = f"{options.copies} x {options.dataset_dir}, width {options.width}, precision {options.precision}"
+    title += f": {rows['whole']['total'] / rows['floor']['total']:.2f} times the floor"
+    report(title, columns, rows, options.json)
+
+
+if __name__ == "__main__":
+    main()

@@ -248,3 +248,20 @@ def test_an_unknown_decode_and_a_plane_for_a_volume_are_refused():
         SliceSynthesisInferer(decode="coordinate")
     with pytest.raises(ValueError, match=r"volumes \(B, S, X, Y, Z\), got \(1, 2, 20, 22\)"):
         SliceSynthesisInferer()(torch.zeros(1, 2, 20, 22), Identity())
+
+
+def test_in_bfloat16_the_network_is_near_and_the_volume_still_float32():
+    torch.manual_seed(0)
+    scan, network = MetaTensor(torch.rand(1, 2, 40, 40, 3) * 2 - 1, affine=torch.eye(4)), Blur().eval()
+    with torch.no_grad():
+        exact, rounded = (
+            SliceSynthesisInferer(size=(48, 48), precision=precision)(scan, network)
+            for precision in ("fp32", "bf16")
+        )
+    assert rounded.dtype == torch.float32
+    assert 0 < (exact - rounded).abs().max() < 0.02
+
+
+def test_an_unknown_precision_is_refused():
+    with pytest.raises(ValueError, match="auto, bf16, fp32"):
+        SliceSynthesisInferer(precision="half")

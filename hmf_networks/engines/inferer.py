@@ -4,6 +4,7 @@ Shapes: B batch, S sources, volumes (B, S, X, Y, Z), Z' slices with signal, plan
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from monai.inferers import Inferer
 from torch import Tensor
 from tqdm import tqdm
 
+from hmf_networks.engines.precision import check_precision, is_mixed
 from hmf_networks.ops.coordinates import sample_plane
 from hmf_networks.transforms.slices import (
     pad_planes,
@@ -38,6 +40,7 @@ class SliceSynthesisInferer(Inferer):
         plane: "axial", or "acquisition" (`transforms/slices.py`).
         decode: "coordinates" asks the network at the source's pixel centres; "resample" interpolates its
             output at the trained pixel size, for networks that know no coordinates.
+        precision: "fp32", "bf16", or "auto" (`engines/precision.py`); float32 comes out in any case.
         progress: show a progress bar over the slices.
 
     When the input is a MetaTensor, the spacing is read from its affine and the output has its meta data.
@@ -52,6 +55,7 @@ class SliceSynthesisInferer(Inferer):
         batch_size: int = 4,
         plane: str = "axial",
         decode: str = "coordinates",
+        precision: str = "fp32",
         progress: bool = False,
     ) -> None:
         super().__init__()
@@ -59,6 +63,7 @@ class SliceSynthesisInferer(Inferer):
             raise ValueError(f"decode must be one of {DECODE}, got {decode!r}")
         self.pixel_mm, self.size, self.multiple = pixel_mm, (int(size[0]), int(size[1])), multiple
         self.batch_size, self.plane, self.decode, self.progress = batch_size, plane, decode, progress
+        self.precision = check_precision(precision)
 
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *_args: Any, **_kwargs: Any) -> Tensor:
         """(B, S, X, Y, Z) in [-1, 1] -> (B, out_channels, X, Y, Z)."""
@@ -78,11 +83,18 @@ class SliceSynthesisInferer(Inferer):
         synthesised = planes.new_full((len(planes), 1, *planes.shape[2:]), -1.0)
         batches = with_signal.split(self.batch_size)  # type: ignore[no-untyped-call]
         for chosen in tqdm(batches, desc="slices", disable=not self.progress, leave=False):
-            decoded = self._planes(planes[chosen], in_plane_mm, network)
+            with self._autocast(planes.device):
+                decoded = self._planes(planes[chosen], in_plane_mm, network)
             if decoded.shape[1] != synthesised.shape[1]:
                 synthesised = synthesised.expand(-1, decoded.shape[1], -1, -1).clone()
             synthesised[chosen] = decoded.to(synthesised.dtype)
         return synthesised.movedim(0, 1 + axis)  # out X Y Z
+
+    def _autocast(self, device: torch.device) -> AbstractContextManager[Any]:
+        """As the caller has it for "fp32"."""
+        if not is_mixed(device, self.precision):
+            return nullcontext()
+        return torch.autocast(device.type, torch.bfloat16)
 
     def _planes(self, planes: Tensor, in_plane_mm: list[float], network: Callable[..., Tensor]) -> Tensor:
         source_size = planes.shape[2:]

@@ -1,4 +1,7 @@
-"""Which numbers to compute with: bfloat16 where the processor has it, twice as fast or more, else float32."""
+"""Which numbers to compute with: bfloat16 where the processor has it, twice as fast or more, else float32.
+
+MONAI's evaluators know autocast on CUDA alone, so the inferer sets it.
+"""
 
 from typing import Any
 
@@ -8,15 +11,20 @@ PRECISIONS = ("auto", "bf16", "fp32")
 
 
 def is_mixed(device: torch.device, precision: str = "auto") -> bool:
-    """Whether to run under autocast to bfloat16, as a MONAI engine's `amp`.
+    """Whether to run under autocast to bfloat16.
 
     Args:
         device: where the network runs.
         precision: "auto" for bfloat16 where it is native, "bf16" in any case, "fp32" never.
     """
+    check_precision(precision)
+    return precision == "bf16" or (precision == "auto" and has_bfloat16(device))
+
+
+def check_precision(precision: str) -> str:
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
-    return precision == "bf16" or (precision == "auto" and has_bfloat16(device))
+    return precision
 
 
 def has_bfloat16(device: torch.device) -> bool:

@@ -217,7 +217,7 @@ void walk_and_keep(const Walk &w, const Vec *start, Vec *decays, Vec *kept, Vec 
 
 struct Gradients {
     Vec *carry, *A;             // (K): of the state handed on, and of A
-    Vec *B, *C;                 // (steps, states) at `first`: summed over channels once the tile is done
+    Vec *B, *C;                 // (steps, K): of all blocks so far, summed over the lanes at the end
     Vec *exponent, *drive;      // (steps): of delta through the decay, and of delta * u
 };
 
@@ -228,7 +228,7 @@ void walk_back(const Walk &w, const Vec *grad_y, const Vec *decays, const Vec *k
     for (int t = w.steps - 1; t >= 0; --t) {
         const Vec delta = w.delta[t], drive = w.drive[t], gradient = grad_y[t];
         const float *B = w.B + t * w.states, *C = w.C + t * w.states;
-        Vec *grad_B = g.B + t * w.states, *grad_C = g.C + t * w.states;
+        Vec *grad_B = g.B + t * K, *grad_C = g.C + t * K;
         Vec of_drive = g.drive[t], of_exponent = g.exponent[t];
         for (int n = 0; n < K; ++n) {
             carry[n] += gradient * C[n];
@@ -254,7 +254,7 @@ void for_states(int64_t states, int64_t first, const Step &step) {
 }
 
 constexpr int kForwardBite = kLanes == 16 ? 16 : 8;  // as many states as there are registers for
-constexpr int kBackwardBite = kLanes == 16 ? 8 : 4;
+constexpr int kBackwardBite = 4;                     // as many as leave all that is kept in the first cache
 
 // One batch entry, one group, one segment of its channels.
 struct Item {
@@ -358,61 +358,81 @@ void forward(Item &item) {
     }
 }
 
+struct BackwardTile : Tile {
+    Vec grad_y[kTile], gate[kTile], of_exponent[kTile], of_drive[kTile];
+
+    void load(const Item &item, int64_t block, int64_t tile) {
+        const Scan &s = item.s;
+        Tile::load(item, block, tile);
+        std::fill(grad_y, grad_y + kTile, Vec{});
+        std::fill(of_exponent, of_exponent + kTile, Vec{});
+        std::fill(of_drive, of_drive + kTile, Vec{});
+        load_tile(s.grad_y + item.row(block, tile), s.length, lanes, steps, grad_y);
+        if (s.z)
+            for (int t = 0; t < steps; ++t) {
+                const Vec sigmoid = sigmoid_of(z[t]);
+                gate[t] = grad_y[t] * sigmoid * (1.0f + z[t] * (1.0f - sigmoid));  // times y: gradient of z
+                grad_y[t] *= z[t] * sigmoid;
+            }
+    }
+
+    void finish(const Item &item, int64_t block, int64_t tile, Vec &grad_D, Vec &grad_bias) {
+        const Scan &s = item.s;
+        const int64_t row = item.row(block, tile);
+        for (int t = 0; t < steps; ++t) {
+            Vec grad_delta = of_drive[t] * u[t] + of_exponent[t] * (1.0f / kLog2e);
+            if (s.softplus) grad_delta *= sigmoid_of(raw[t]);
+            grad_bias += grad_delta;
+            grad_D += grad_y[t] * u[t];
+            of_drive[t] = of_drive[t] * delta[t] + grad_y[t] * D;  // now of u
+            of_exponent[t] = grad_delta;                           // now of delta
+            if (s.z) gate[t] *= y[t];
+        }
+        store_tile(of_drive, s.length, lanes, steps, s.grad_u + row);
+        store_tile(of_exponent, s.length, lanes, steps, s.grad_delta + row);
+        if (s.z) store_tile(gate, s.length, lanes, steps, s.grad_z + row);
+    }
+};
+
+// A tile is walked state by state and not block by block, so that the sums over channels stay in the first cache.
 void backward(Item &item) {
     const Scan &s = item.s;
     const int64_t N = s.states;
     Buffer decays, kept, start, grad_A, grad_B, grad_C, grad_D, grad_bias;
     decays.reserve(kTile * kBackwardBite);
     kept.reserve((kTile + 1) * kBackwardBite);
-    start.reserve(N);
+    start.reserve(kBackwardBite);
     grad_A.reserve(item.num_blocks * N);
-    grad_B.reserve(kTile * N);
-    grad_C.reserve(kTile * N);
+    grad_B.reserve(kTile * kBackwardBite);
+    grad_C.reserve(kTile * kBackwardBite);
     grad_D.reserve(item.num_blocks);
     grad_bias.reserve(item.num_blocks);
+    std::vector<BackwardTile> tiles(item.num_blocks);
     Buffer &carry = item.state;  // zero after the last step
-    Tile tile;
     for (int64_t k = item.num_tiles - 1; k >= 0; --k) {
+        const int steps = item.steps(k);
         item.load_matrices(k);
-        std::fill(grad_B.at, grad_B.at + kTile * N, Vec{});
-        std::fill(grad_C.at, grad_C.at + kTile * N, Vec{});
-        for (int64_t block = 0; block < item.num_blocks; ++block) {
-            tile.load(item, block, k);
-            const int64_t row = item.row(block, k);
-            Vec grad_y[kTile] = {}, of_exponent[kTile] = {}, of_drive[kTile] = {}, gate[kTile];
-            load_tile(s.grad_y + row, s.length, tile.lanes, tile.steps, grad_y);
-            if (s.z)
-                for (int t = 0; t < tile.steps; ++t) {
-                    const Vec sigmoid = sigmoid_of(tile.z[t]);
-                    gate[t] = grad_y[t] * sigmoid * (1.0f + tile.z[t] * (1.0f - sigmoid));  // times y: grad of z
-                    grad_y[t] *= tile.z[t] * sigmoid;
-                }
-            for (int64_t n = 0; n < N; ++n) start.at[n] = load_lanes(item.start_of(block, k, n), tile.lanes);
-            for_states<kBackwardBite>(N, 0, [&](auto bite, int64_t n) {
+        for (int64_t block = 0; block < item.num_blocks; ++block) tiles[block].load(item, block, k);
+        for_states<kBackwardBite>(N, 0, [&](auto bite, int64_t n) {
+            std::fill(grad_B.at, grad_B.at + steps * bite, Vec{});
+            std::fill(grad_C.at, grad_C.at + steps * bite, Vec{});
+            for (int64_t block = 0; block < item.num_blocks; ++block) {
+                BackwardTile &tile = tiles[block];
                 const Walk w = item.walk_of(block, k, n, tile.delta, tile.drive);
-                walk_and_keep<bite>(w, start.at + n, decays.at, kept.at, tile.y);
-                walk_back<bite>(w, grad_y, decays.at, kept.at,
-                                {carry.at + block * N + n, grad_A.at + block * N + n, grad_B.at + n, grad_C.at + n,
-                                 of_exponent, of_drive});
-            });
-            Vec grad_u[kTile], grad_delta[kTile];
-            for (int t = 0; t < tile.steps; ++t) {
-                grad_u[t] = of_drive[t] * tile.delta[t] + grad_y[t] * tile.D;
-                grad_delta[t] = of_drive[t] * tile.u[t] + of_exponent[t] * (1.0f / kLog2e);
-                if (s.softplus) grad_delta[t] *= sigmoid_of(tile.raw[t]);
-                grad_bias.at[block] += grad_delta[t];
-                grad_D.at[block] += grad_y[t] * tile.u[t];
-                if (s.z) gate[t] *= tile.y[t];
+                for (int i = 0; i < bite; ++i) start.at[i] = load_lanes(item.start_of(block, k, n + i), tile.lanes);
+                walk_and_keep<bite>(w, start.at, decays.at, kept.at, tile.y);
+                walk_back<bite>(w, tile.grad_y, decays.at, kept.at,
+                                {carry.at + block * N + n, grad_A.at + block * N + n, grad_B.at, grad_C.at,
+                                 tile.of_exponent, tile.of_drive});
             }
-            store_tile(grad_u, s.length, tile.lanes, tile.steps, s.grad_u + row);
-            store_tile(grad_delta, s.length, tile.lanes, tile.steps, s.grad_delta + row);
-            if (s.z) store_tile(gate, s.length, tile.lanes, tile.steps, s.grad_z + row);
-        }
-        const int64_t matrix = ((item.segment * s.batch + item.b) * s.groups + item.g) * N * s.length + k * kTile;
-        for (int64_t n = 0; n < N; ++n) {
-            sum_lanes(grad_B.at + n, N, item.steps(k), s.grad_B + matrix + n * s.length);
-            sum_lanes(grad_C.at + n, N, item.steps(k), s.grad_C + matrix + n * s.length);
-        }
+            const int64_t matrix = ((item.segment * s.batch + item.b) * s.groups + item.g) * N + n;
+            for (int i = 0; i < bite; ++i) {
+                sum_lanes(grad_B.at + i, bite, steps, s.grad_B + (matrix + i) * s.length + k * kTile);
+                sum_lanes(grad_C.at + i, bite, steps, s.grad_C + (matrix + i) * s.length + k * kTile);
+            }
+        });
+        for (int64_t block = 0; block < item.num_blocks; ++block)
+            tiles[block].finish(item, block, k, grad_D.at[block], grad_bias.at[block]);
     }
     for (int64_t block = 0; block < item.num_blocks; ++block) {
         const int lanes = item.lanes(block);

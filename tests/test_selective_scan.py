@@ -498,3 +498,10 @@ def test_a_failing_compiler_is_quoted_and_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(RuntimeError, match="false failed"):
         _scan_native_build.build(tmp_path / "scan.so")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_cache_that_cannot_be_written_is_named_with_the_cure(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("where a folder should be")
+    monkeypatch.setattr(_scan_native_build, "compiler", lambda: "true")
+    with pytest.raises(RuntimeError, match=r"scan.so cannot be written .*XDG_CACHE_HOME"):
+        _scan_native_build.build(tmp_path / "file" / "scan.so")

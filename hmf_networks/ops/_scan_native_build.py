@@ -43,19 +43,22 @@ def build(library: Path) -> None:
     """Write `library`, whole or not at all.
 
     Raises:
-        RuntimeError: no compiler, or its complaint.
+        RuntimeError: no compiler, or its complaint; a folder that cannot be written.
     """
     program = compiler()
     if program is None:
         raise RuntimeError("no C++ compiler found: install g++ or clang++, or set CXX")
-    library.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=library.parent, prefix=".building-") as folder:
-        unfinished = Path(folder, library.name)
-        try:
-            _compile(program, unfinished, ["-fopenmp"])
-        except RuntimeError:  # a compiler without OpenMP, as Apple's: one thread
-            _compile(program, unfinished, [])
-        unfinished.replace(library)
+    try:
+        library.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=library.parent, prefix=".building-") as folder:
+            unfinished = Path(folder, library.name)
+            try:
+                _compile(program, unfinished, ["-fopenmp"])
+            except RuntimeError:  # a compiler without OpenMP, as Apple's: one thread
+                _compile(program, unfinished, [])
+            unfinished.replace(library)
+    except OSError as error:
+        raise RuntimeError(f"{library} cannot be written ({error}): set XDG_CACHE_HOME") from error
 
 
 def _compile(program: str, library: Path, openmp: list[str]) -> None:

@@ -7,12 +7,9 @@ runs; what counts are the ratios, all measured in this one run.
 """
 
 import argparse
-import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
@@ -21,16 +18,7 @@ from monai.networks.nets import PatchDiscriminator
 from torch import Tensor, nn
 
 from hmf_networks.nets import HMFMambaINR
-from hmf_networks.ops.selective_scan import BACKENDS
-
-
-@contextmanager
-def scans_taken_out() -> Iterator[None]:
-    with (
-        patch.dict(BACKENDS, {"skipped": lambda u, *_: u}),
-        patch.dict(os.environ, HMF_SCAN_BACKEND="skipped"),
-    ):
-        yield
+from hmf_networks.reports.cost import scans_left_out
 
 
 def without_inrb(network: HMFMambaINR, image: Tensor) -> Tensor:
@@ -86,13 +74,13 @@ def main() -> None:
         with torch.inference_mode():
             network.eval()
             seconds["forward"] = least_seconds(lambda: network(image), repeats=options.repeats)
-            with scans_taken_out():
+            with scans_left_out():
                 seconds["forward_floor"] = least_seconds(lambda: floor(image), repeats=options.repeats)
         network.train()
         seconds["step"] = least_seconds(
             lambda: training_step(network, judge, network, image), repeats=options.repeats
         )
-        with scans_taken_out():
+        with scans_left_out():
             seconds["step_floor"] = least_seconds(
                 lambda: training_step(network, judge, floor, image), repeats=options.repeats
             )

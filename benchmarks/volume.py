@@ -13,12 +13,12 @@ STARTED = time.perf_counter()
 
 import argparse  # noqa: E402
 import json  # noqa: E402
-import os  # noqa: E402
 import resource  # noqa: E402
 import subprocess  # noqa: E402
 import sys  # noqa: E402
 import tempfile  # noqa: E402
 from collections.abc import Callable  # noqa: E402
+from contextlib import nullcontext  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 from unittest.mock import patch  # noqa: E402
@@ -46,6 +46,7 @@ def run_once(options: argparse.Namespace) -> None:
 
     from hmf_networks.nets import HMFMambaINR
     from hmf_networks.ops import selective_scan
+    from hmf_networks.reports.cost import scans_left_out
     from hmf_networks.transforms.load import LoadContrastsd
     from hmf_networks.transforms.save import SaveSynthesisd
 
@@ -56,8 +57,6 @@ def run_once(options: argparse.Namespace) -> None:
     if options.floor:
         from network import without_inrb
 
-        selective_scan.BACKENDS["skipped"] = lambda u, *_: u
-        os.environ["HMF_SCAN_BACKEND"] = "skipped"
         HMFMambaINR.forward = lambda self, image, coordinates: without_inrb(self, image)[
             ..., : len(coordinates[0]), : len(coordinates[1])
         ]
@@ -79,6 +78,7 @@ def run_once(options: argparse.Namespace) -> None:
             **{"network_def#width": options.width},
         )
         with (
+            scans_left_out() if options.floor else nullcontext(),
             patch.object(LoadContrastsd, "__call__", watch.timed("read", LoadContrastsd.__call__)),
             patch.object(SaveSynthesisd, "__call__", watch.timed("write", SaveSynthesisd.__call__)),
             patch.object(HMFMambaINR, "forward", watch.timed("network", HMFMambaINR.forward)),

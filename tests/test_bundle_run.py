@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from hmf_networks.engines.bundle_run import check_options
+from hmf_networks.engines.bundle_run import _is_ours, check_options
+from hmf_networks.naming import output_path
 
 CONFIGS = Path(__file__).parent.parent / "bundle" / "configs"
 TRAIN = ["--config_file", f"['{CONFIGS}/train.json','{CONFIGS}/evaluate.json']"]
@@ -36,6 +37,18 @@ def test_a_misspelt_option_is_answered_with_the_one_that_was_meant(option, meant
 def test_options_are_not_judged_by_files_that_are_named_elsewhere():
     check_options(["training", "--args_file", "args.json", "--whatever", "1"])
     check_options(["training", "--config_file", "absent.json", "--whatever", "1"])
+
+
+def test_an_error_raised_for_users_is_told_from_a_bug():
+    errors: list[Exception] = []
+    for work in (lambda: output_path({"patient": "a"}, "flare"), lambda: output_path({}, "t1")):
+        try:
+            work()
+        except (ValueError, KeyError) as error:
+            errors.append(error)
+    raised, bug = errors
+    assert _is_ours(raised)
+    assert not _is_ours(bug)
 
 
 def run(*arguments: str, **environment: str) -> list[str]:

@@ -2,12 +2,13 @@
 
 import logging
 import math
+from collections.abc import Iterator
 
 import pytest
 import torch
 from torch import Tensor
 
-from hmf_networks.ops import _scan_native, _scan_native_build
+from hmf_networks.ops import _scan_native_build, _scan_native_kernel
 from hmf_networks.ops.selective_scan import BACKENDS, available_backends, selective_scan
 
 DIFFERENTIABLE = ("u", "delta", "A", "B", "C", "D", "z", "delta_bias")
@@ -392,7 +393,7 @@ native = pytest.mark.skipif("native" not in available_backends(), reason="no C++
 @sizes
 def test_every_instruction_set_equals_the_loop_in_value_and_gradient(monkeypatch, instructions, size):
     try:
-        _scan_native.load_kernel(instructions)
+        _scan_native_kernel.load_kernel(instructions)
     except RuntimeError:
         pytest.skip(f"this CPU has no {instructions}")
     monkeypatch.setenv("HMF_SCAN_INSTRUCTIONS", instructions)
@@ -462,24 +463,30 @@ def test_the_cpu_is_served_by_the_kernel_and_float64_by_plain_torch(monkeypatch)
     assert torch.equal(selective_scan(**inputs), selective_scan(**inputs, backend="chunked"))
 
 
+@pytest.fixture
+def nothing_loaded() -> Iterator[None]:
+    """The kernel is sought anew, in the test and after it."""
+    memory = [getattr(_scan_native_kernel, name) for name in ("_library", "load_kernel", "_say_absent")]
+    for function in memory:
+        function.cache_clear()
+    yield
+    for function in memory:
+        function.cache_clear()
+
+
+@pytest.mark.usefixtures("nothing_loaded")
 def test_without_a_compiler_plain_torch_serves_and_one_line_tells_the_cure(monkeypatch, tmp_path, caplog):
     monkeypatch.setattr(_scan_native_build, "compiler", lambda: None)
-    monkeypatch.setattr(_scan_native, "_load", lambda _path: None)
+    monkeypatch.setattr(_scan_native_kernel, "_load", lambda _path: None)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    for cached in (_scan_native._library, _scan_native.load_kernel, _scan_native._say_absent):
-        cached.cache_clear()
-    try:
-        inputs = converted(random_inputs(20, 4, 2, 3), torch.float32)
-        for _ in range(2):
-            assert torch.equal(selective_scan(**inputs), selective_scan(**inputs, backend="chunked"))
-        assert "native" not in available_backends()
-        (warning,) = [record.message for record in caplog.records if record.levelname == "WARNING"]
-        assert "chunked" in warning
-        assert "install g++" in warning
-        assert list(tmp_path.rglob("*.so")) == []
-    finally:
-        for cached in (_scan_native._library, _scan_native.load_kernel, _scan_native._say_absent):
-            cached.cache_clear()
+    inputs = converted(random_inputs(20, 4, 2, 3), torch.float32)
+    for _ in range(2):
+        assert torch.equal(selective_scan(**inputs), selective_scan(**inputs, backend="chunked"))
+    assert "native" not in available_backends()
+    (warning,) = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert "chunked" in warning
+    assert "install g++" in warning
+    assert list(tmp_path.rglob("*.so")) == []
 
 
 @native
@@ -487,10 +494,10 @@ def test_without_a_compiler_plain_torch_serves_and_one_line_tells_the_cure(monke
 def test_a_library_is_built_whole_and_a_stale_one_is_not_loaded(tmp_path, monkeypatch):
     library = tmp_path / "new" / "scan.so"
     _scan_native_build.build(library)
-    assert _scan_native._load(library) is not None
+    assert _scan_native_kernel._load(library) is not None
     assert list(library.parent.iterdir()) == [library]
     monkeypatch.setattr(_scan_native_build, "source_hash", lambda: "of another source")
-    assert _scan_native._load(library) is None
+    assert _scan_native_kernel._load(library) is None
 
 
 def test_a_failing_compiler_is_quoted_and_leaves_nothing(tmp_path, monkeypatch):

@@ -155,3 +155,9 @@ def test_the_regression_reads_its_subjects_once_and_only_when_asked(pairs):
     for _ in range(2):
         torch.testing.assert_close(predict(image), expected)
     assert read == list(range(len(pairs)))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_the_linear_map_follows_its_image_to_the_gpu():
+    assert VoxelwiseLinear(2)(torch.zeros(1, 2, 4, 4, device="cuda")).is_cuda

@@ -73,6 +73,10 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _is_ours(error: BaseException) -> bool:
-    """Raised, not passed on, by a line of this package: its message is written for users."""
+    """Raised by a `raise` of this package: its message is written for users; a bug keeps its traceback."""
     frames = traceback.extract_tb(error.__traceback__)
-    return bool(frames) and frames[-1].filename.startswith(PACKAGE)
+    return bool(frames) and frames[-1].filename.startswith(PACKAGE) and _is_raise(frames[-1].line)
+
+
+def _is_raise(line: str | None) -> bool:
+    return (line or "").startswith("raise ")

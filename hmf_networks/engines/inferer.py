@@ -82,12 +82,12 @@ class SliceSynthesisInferer(Inferer):
         with_signal = torch.nonzero((planes > -1).flatten(1).any(dim=1)).flatten()  # Z'
         synthesised = planes.new_full((len(planes), 1, *planes.shape[2:]), -1.0)
         batches = with_signal.split(self.batch_size)  # type: ignore[no-untyped-call]
-        for chosen in tqdm(batches, desc="slices", disable=not self.progress, leave=False):
-            with self._autocast(planes.device):
+        with self._autocast(planes.device):
+            for chosen in tqdm(batches, desc="slices", disable=not self.progress, leave=False):
                 decoded = self._planes(planes[chosen], in_plane_mm, network)
-            if decoded.shape[1] != synthesised.shape[1]:
-                synthesised = synthesised.expand(-1, decoded.shape[1], -1, -1).clone()
-            synthesised[chosen] = decoded.to(synthesised.dtype)
+                if decoded.shape[1] != synthesised.shape[1]:
+                    synthesised = synthesised.expand(-1, decoded.shape[1], -1, -1).clone()
+                synthesised[chosen] = decoded.to(synthesised.dtype)
         return synthesised.movedim(0, 1 + axis)  # out X Y Z
 
     def _autocast(self, device: torch.device) -> AbstractContextManager[Any]:

@@ -1,4 +1,4 @@
-"""Which numbers to compute with: bfloat16 where the processor has it, twice as fast or more, else float32.
+"""Which numbers to compute with: bfloat16 where the processor has it, else float32.
 
 MONAI's evaluators know autocast on CUDA alone, so the inferer sets it.
 """

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from hmf_networks.ops import _scan_native
 from hmf_networks.ops._scan_chunked import scan_chunked, without_autocast
 from hmf_networks.ops._scan_native import scan_native
+from hmf_networks.ops._scan_native_kernel import is_available
 from hmf_networks.ops._scan_reference import scan_reference
 
 logger = logging.getLogger(__name__)
@@ -20,7 +20,7 @@ BACKENDS: dict[str, Callable[..., Tensor]] = {
     "native": scan_native,
 }
 _said: set[str] = set()  # backends whose pick was logged
-PROBES: dict[str, Callable[[], bool]] = {"native": _scan_native.is_available}  # the others need torch alone
+PROBES: dict[str, Callable[[], bool]] = {"native": is_available}  # the others need torch alone
 
 
 def selective_scan(

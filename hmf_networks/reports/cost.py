@@ -1,6 +1,8 @@
 """What a network costs: parameters, and multiply-accumulates counted by torch itself."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
@@ -11,19 +13,21 @@ from torch.utils.flop_counter import FlopCounterMode
 from hmf_networks.ops.selective_scan import BACKENDS
 
 
+@contextmanager
+def scans_left_out() -> Iterator[None]:
+    """Within it, networks hand the input of every scan on as its output: what they cost without."""
+    skip = {"skipped": lambda u, *_: u}
+    with patch.dict(BACKENDS, skip), patch.dict(os.environ, HMF_SCAN_BACKEND="skipped"):
+        yield
+
+
 def network_cost(network: nn.Module, input_shape: tuple[int, ...]) -> dict[str, int]:
     """{"parameters", "macs"} of a forward pass: convolutions and matrix products, no element-wise work.
 
     The scan itself is left out, so that the count is the same whatever backend a machine has.
     """
     counter: Any = FlopCounterMode(display=False)
-    nothing = {"skipped": lambda u, *_: u}
-    with (
-        patch.dict(BACKENDS, nothing),
-        patch.dict(os.environ, HMF_SCAN_BACKEND="skipped"),
-        counter,
-        torch.no_grad(),
-    ):
+    with scans_left_out(), counter, torch.no_grad():
         network.eval()(torch.zeros(input_shape))
     return {
         "parameters": sum(parameter.numel() for parameter in network.parameters()),

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from hmf_networks.blocks.ssm2d import SSM2d
-from hmf_networks.ops.scan_order import DIRECTIONS, image_to_sequences, sequences_to_image
+from hmf_networks.ops.scan_order import DIRECTIONS, maps_to_sequences, sequences_to_map
 
 # Two rows, three columns:  0 1 2
 #                           3 4 5
@@ -16,26 +16,38 @@ WALKS = [
 ]
 
 
+def as_maps(image: torch.Tensor, directions: int) -> torch.Tensor:
+    """(B, H, W, c), once for each direction."""
+    return image.unsqueeze(3).expand(-1, -1, -1, directions, -1)
+
+
 @pytest.mark.parametrize("directions", DIRECTIONS)
 def test_each_direction_walks_as_documented(directions):
-    image = torch.arange(6.0).reshape(1, 1, 2, 3)
-    assert image_to_sequences(image, directions)[0, :, 0].tolist() == WALKS[:directions]
+    maps = as_maps(torch.arange(6.0).reshape(1, 2, 3, 1), directions)
+    assert maps_to_sequences(maps)[0, :, 0].tolist() == WALKS[:directions]
 
 
 @pytest.mark.parametrize("directions", DIRECTIONS)
 def test_the_way_there_and_back_is_as_many_images_as_directions(directions):
-    image = torch.randint(-9, 10, (2, 3, 5, 7)).float()
-    there_and_back = sequences_to_image(image_to_sequences(image, directions), 5, 7)
+    image = torch.randint(-9, 10, (2, 5, 7, 3)).float()
+    there_and_back = sequences_to_map(maps_to_sequences(as_maps(image, directions)), 5, 7)
     assert torch.equal(there_and_back, directions * image)
 
 
 @pytest.mark.parametrize("direction", range(4))
 def test_every_direction_alone_is_brought_back_to_its_place(direction):
-    image = torch.randn(2, 3, 5, 7)
-    sequences = image_to_sequences(image, 4)
+    image = torch.randn(2, 5, 7, 3)
+    sequences = maps_to_sequences(as_maps(image, 4))
     alone = torch.zeros_like(sequences)
     alone[:, direction] = sequences[:, direction]
-    assert torch.equal(sequences_to_image(alone, 5, 7), image)
+    assert torch.equal(sequences_to_map(alone, 5, 7), image)
+
+
+@pytest.mark.parametrize("direction", range(4))
+def test_every_direction_walks_a_map_of_its_own(direction):
+    maps = torch.randn(2, 5, 7, 4, 3)
+    of_its_own = maps_to_sequences(as_maps(maps[:, :, :, direction], 4))[:, direction]
+    assert torch.equal(maps_to_sequences(maps)[:, direction], of_its_own)
 
 
 def random_ssm(directions: int = 4) -> SSM2d:

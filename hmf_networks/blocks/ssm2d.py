@@ -1,15 +1,16 @@
 """S6 over a feature map: the SSM layer of the RHMB. Paper section 3.2, equations of h and y; Mamba, VMamba.
 
-Shapes: B batch, K directions, d channels, H x W tokens, L = H*W, N states, R rank of the step size.
+Shapes: B batch, K directions, d channels, H x W tokens, N states, R rank of the step size.
 """
 
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hmf_networks.ops.scan_order import DIRECTIONS, image_to_sequences, sequences_to_image
-from hmf_networks.ops.selective_scan import selective_scan
+from hmf_networks.ops.scan_order import DIRECTIONS
+from hmf_networks.ops.selective_scan_2d import selective_scan_2d
 
 SHORTEST_STEP, LONGEST_STEP = 1e-3, 1e-1  # initial step sizes of Mamba
 
@@ -44,22 +45,13 @@ class SSM2d(nn.Module):
         self.D = nn.Parameter(torch.ones(directions * channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        height, width = x.shape[2:]
-        u = image_to_sequences(x, self.directions)  # B K d L
-        step, B, C = (self.project @ u).split_with_sizes(self.sizes, 2)  # B K R L, B K N L, B K N L
-        delta = torch.matmul(self.step_weight, step)  # B K d L
+        u = x.permute(0, 2, 3, 1)  # B H W d
+        projected = F.linear(u, self.project.flatten(0, 1)).reshape(u.shape[:3] + self.project.shape[:2])
+        step, B, C = projected.split_with_sizes(self.sizes, -1)  # B H W K R, B H W K N, B H W K N
+        delta = torch.einsum("bhwkr,kdr->bhwkd", step, self.step_weight)
         A = -torch.exp(self.A_log.float())
-        y = selective_scan(
-            u.flatten(1, 2),
-            delta.flatten(1, 2),
-            A,
-            B,
-            C,
-            self.D,
-            delta_bias=self.step_bias,
-            delta_softplus=True,
-        )
-        return sequences_to_image(y.reshape(u.shape), height, width)  # B d H W
+        y = selective_scan_2d(u, delta, A, B, C, self.D, self.step_bias, delta_softplus=True)
+        return y.permute(0, 3, 1, 2)  # B d H W
 
 
 def _initial_step_bias(size: int) -> Tensor:

@@ -81,6 +81,18 @@ def _dispatch(
 ) -> Tensor:
     if not torch.jit.is_tracing():  # type: ignore[attr-defined,no-untyped-call]
         _check_shapes(u, delta, A, B, C, D, z, delta_bias)
+    name = resolve_backend(u, backend)
+    with without_autocast(u.device.type):
+        return BACKENDS[name](u, delta, A, B, C, D, z, delta_bias, delta_softplus)
+
+
+@torch.jit.unused
+def resolve_backend(u: Tensor, backend: str) -> str:
+    """The backend that serves `u`; "auto" is resolved, and the pick logged once.
+
+    Raises:
+        ValueError: an unknown backend, or one that this machine lacks.
+    """
     name = _pick(u) if backend == "auto" else backend
     if name not in BACKENDS or (backend != "auto" and not _is_available(name)):
         raise ValueError(
@@ -88,8 +100,7 @@ def _dispatch(
         )
     if backend == "auto":
         _say_once(name)
-    with without_autocast(u.device.type):
-        return BACKENDS[name](u, delta, A, B, C, D, z, delta_bias, delta_softplus)
+    return name
 
 
 def _pick(u: Tensor) -> str:

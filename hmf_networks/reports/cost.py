@@ -11,13 +11,18 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from hmf_networks.ops.selective_scan import BACKENDS
+from hmf_networks.ops.selective_scan_2d import WITHOUT_COPIES
 
 
 @contextmanager
 def scans_left_out() -> Iterator[None]:
     """Within it, networks hand the input of every scan on as its output: what they cost without."""
     skip = {"skipped": lambda u, *_: u}
-    with patch.dict(BACKENDS, skip), patch.dict(os.environ, HMF_SCAN_BACKEND="skipped"):
+    with (
+        patch.dict(BACKENDS, skip),
+        patch.dict(WITHOUT_COPIES, skip),
+        patch.dict(os.environ, HMF_SCAN_BACKEND="skipped"),
+    ):
         yield
 
 

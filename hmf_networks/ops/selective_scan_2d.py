@@ -1,0 +1,101 @@
+"""The selective scan over a map in several directions at once. Paper section 3.2; VMamba's cross-scan.
+
+Kernels that find their way over the map by themselves copy nothing; for the others the map is written out as
+sequences, one for each direction, which are groups of one scan.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from hmf_networks.ops._scan_chunked import without_autocast
+from hmf_networks.ops.scan_order import maps_to_sequences, sequences_to_map
+from hmf_networks.ops.selective_scan import resolve_backend, selective_scan
+
+WITHOUT_COPIES: dict[str, Callable[..., Tensor]] = {}
+
+
+def selective_scan_2d(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None = None,
+    delta_bias: Tensor | None = None,
+    delta_softplus: bool = False,
+    backend: str = "auto",
+) -> Tensor:
+    """Walk a map in K directions (`scan_order.py`), each with parameters of its own, and sum the results.
+
+    Args:
+        u: input, (B, H, W, d), the same for all directions.
+        delta: step sizes, (B, H, W, K, d).
+        A: state matrix (diagonal, negative), (K*d, N).
+        B: input matrix of every token and direction, (B, H, W, K, N).
+        C: output matrix, (B, H, W, K, N).
+        D: skip weight, (K*d,).
+        delta_bias: added to delta, (K*d,).
+        delta_softplus: softplus(delta + bias) is the step size.
+        backend: as for `selective_scan`.
+
+    Returns:
+        (B, H, W, d) in the type of u; states and sums are float32 whatever comes in.
+
+    Raises:
+        ValueError: shapes that do not belong together, or an unknown backend.
+    """
+    if torch.jit.is_scripting():  # type: ignore[attr-defined]
+        return _by_sequences(u, delta, A, B, C, D, delta_bias, delta_softplus, "auto")
+    return _dispatch(u, delta, A, B, C, D, delta_bias, delta_softplus, backend)
+
+
+@torch.jit.unused
+def _dispatch(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    delta_bias: Tensor | None,
+    delta_softplus: bool,
+    backend: str,
+) -> Tensor:
+    if delta.dim() != 5 or delta.shape != (*u.shape[:3], delta.shape[3], u.shape[-1]):
+        raise ValueError(
+            f"u must be (B, H, W, d) and delta (B, H, W, K, d); got {tuple(u.shape)} and {tuple(delta.shape)}"
+        )
+    name = resolve_backend(u, backend)
+    if name not in WITHOUT_COPIES:
+        return _by_sequences(u, delta, A, B, C, D, delta_bias, delta_softplus, name)
+    with without_autocast(u.device.type):
+        return WITHOUT_COPIES[name](u, delta, A, B, C, D, delta_bias, delta_softplus)
+
+
+def _by_sequences(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    delta_bias: Tensor | None,
+    delta_softplus: bool,
+    backend: str,
+) -> Tensor:
+    batch, height, width, directions, channels = delta.shape
+    y = selective_scan(
+        maps_to_sequences(u.unsqueeze(3).expand(-1, -1, -1, directions, -1)).flatten(1, 2),
+        maps_to_sequences(delta).flatten(1, 2),
+        A,
+        maps_to_sequences(B),
+        maps_to_sequences(C),
+        D,
+        None,
+        delta_bias,
+        delta_softplus,
+        backend,
+    )
+    return sequences_to_map(y.reshape(batch, directions, channels, -1), height, width)

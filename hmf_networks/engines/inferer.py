@@ -13,6 +13,7 @@ from monai.inferers import Inferer
 from torch import Tensor
 from tqdm import tqdm
 
+from hmf_networks.engines.folding import Folded
 from hmf_networks.engines.precision import check_precision, is_mixed
 from hmf_networks.ops.coordinates import sample_plane
 from hmf_networks.transforms.slices import (
@@ -64,12 +65,14 @@ class SliceSynthesisInferer(Inferer):
         self.pixel_mm, self.size, self.multiple = pixel_mm, (int(size[0]), int(size[1])), multiple
         self.batch_size, self.plane, self.decode, self.progress = batch_size, plane, decode, progress
         self.precision = check_precision(precision)
+        self._folded = Folded()
 
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *_args: Any, **_kwargs: Any) -> Tensor:
         """(B, S, X, Y, Z) in [-1, 1] -> (B, out_channels, X, Y, Z)."""
         if inputs.dim() != 5:
             raise ValueError(f"inputs must be volumes (B, S, X, Y, Z), got {tuple(inputs.shape)}")
-        prediction = torch.stack([self._volume(volume, network) for volume in inputs])
+        ready = self._folded(network)
+        prediction = torch.stack([self._volume(volume, ready) for volume in inputs])
         if isinstance(inputs, MetaTensor):  # Invertd passes over plain tensors: sides would be swapped
             return MetaTensor(prediction).copy_meta_from(inputs)
         return prediction

@@ -285,8 +285,8 @@ struct Gradients {
 
 template <int K>
 void walk_back(const Walk &w, const Vec *grad_y, const Vec *decays, const Vec *kept, const Gradients &g) {
-    Vec carry[K], grad_A[K];
-    for (int n = 0; n < K; ++n) carry[n] = g.carry[n], grad_A[n] = g.A[n];
+    Vec carry[K], grad_A[K], after[K];  // after: the states that the step led to
+    for (int n = 0; n < K; ++n) carry[n] = g.carry[n], grad_A[n] = g.A[n], after[n] = kept[w.steps * K + n];
     for (int t = w.steps - 1; t >= 0; --t) {
         const Vec delta = w.delta[t], drive = w.drive[t], gradient = grad_y[t];
         const float *B = w.B + t * w.states, *C = w.C + t * w.states;
@@ -294,11 +294,12 @@ void walk_back(const Walk &w, const Vec *grad_y, const Vec *decays, const Vec *k
         Vec of_drive = g.drive[t], of_exponent = g.exponent[t];
         for (int n = 0; n < K; ++n) {
             carry[n] += gradient * C[n];
-            grad_C[n] += gradient * kept[(t + 1) * K + n];
+            grad_C[n] += gradient * after[n];
+            after[n] = kept[t * K + n];
             grad_B[n] += carry[n] * drive;
             of_drive += carry[n] * B[n];
             carry[n] *= decays[t * K + n];
-            const Vec product = carry[n] * kept[t * K + n];
+            const Vec product = carry[n] * after[n];
             of_exponent += product * w.A[n];
             grad_A[n] += product * delta;
         }

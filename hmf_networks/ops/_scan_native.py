@@ -89,7 +89,7 @@ def _scan(
 
 
 def _walkable(x: Tensor, name: str, width: int) -> Tensor:
-    """As the kernel can read it: parameters without gaps, channels side by side; tokens may be, of sequences."""
+    """As the kernel can read it: parameters without gaps, channels side by side, or tokens of sequences."""
     if name in ("A", "D", "delta_bias"):
         return x.contiguous()
     if name in ("B", "C") or x.stride(3) == 1 or (x.stride(1) == 1 and width == 0):

@@ -45,15 +45,14 @@ def run_once(options: argparse.Namespace) -> None:
     from monai.bundle import ConfigWorkflow
 
     from hmf_networks.nets import HMFMambaINR
-    from hmf_networks.ops import selective_scan
+    from hmf_networks.ops import selective_scan, selective_scan_2d
     from hmf_networks.reports.cost import scans_left_out
     from hmf_networks.transforms.load import LoadContrastsd
     from hmf_networks.transforms.save import SaveSynthesisd
 
     watch = Stopwatch(imports=time.perf_counter() - STARTED)
-    pick = dict(selective_scan.BACKENDS)
-    for name, backend in pick.items():
-        selective_scan.BACKENDS[name] = watch.timed("scans", backend)
+    for table in (selective_scan.BACKENDS, selective_scan_2d.WITHOUT_COPIES):
+        table.update({name: watch.timed("scans", backend) for name, backend in table.items()})
     if options.floor:
         from network import without_inrb
 

@@ -4,6 +4,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Hashable, Mapping, Sequence
+from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,8 @@ class SaveSynthesisd(MapTransform):
         weights_path: the weights used; their hash goes into the sidecar.
         preview: also write a three-plane picture.
 
-    The sample gains `output_path`.
+    The sample gains `output_path`. Files are there when the call returns; where a `writer` was set, each is
+    there before the next is begun, and the last after `finish`.
     """
 
     def __init__(
@@ -52,19 +54,41 @@ class SaveSynthesisd(MapTransform):
         self.target, self.sources = target, tuple(sources)
         self.weights_path = weights_path
         self.preview = check_switch("preview", preview)
+        self.writer: Executor | None = None
+        self._writing: Future[None] | None = None
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         sample: dict[Any, Any] = dict(data)
         path = self.output_dir / output_path(sample, self.target)
         prediction = sample[self.keys[0]]
         _check_back_on_grid(prediction, sample["source_paths"][0])
-        values = _numpy(prediction[0])
+        sample["output_path"] = str(path)
+        if self.writer is None:
+            self._write(sample, _numpy(prediction[0]), path)
+        else:
+            self._wait()
+            self._writing = self.writer.submit(self._write, sample, _numpy(prediction[0]), path)
+        return sample
+
+    def finish(self) -> None:
+        """Wait for the last file; from now on each call writes its own."""
+        writer, self.writer = self.writer, None
+        try:
+            self._wait()
+        finally:
+            if writer is not None:
+                writer.shutdown()
+
+    def _wait(self) -> None:
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
+
+    def _write(self, sample: Mapping[Any, Any], values: NDArray[np.float32], path: Path) -> None:
         write_volume_like(sample["source_paths"][0], values, path)
         write_whole(_beside(path, ".json"), json.dumps(self._sidecar(sample), indent=2) + "\n")
         if self.preview:
             write_whole(_beside(path, ".png"), self._picture(sample, values))
-        sample["output_path"] = str(path)
-        return sample
 
     def _sidecar(self, sample: Mapping[Hashable, Any]) -> dict[str, Any]:
         return {

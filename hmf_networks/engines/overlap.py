@@ -7,18 +7,12 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import torch
 from ignite.engine import Engine, Events
 from torch.utils.data import DataLoader
 
 from hmf_networks.transforms.save import SaveSynthesisd
 
 _END = object()
-
-
-def _one_thread(name: str) -> ThreadPoolExecutor:
-    """It computes alone, so that the processors are left to the network."""
-    return ThreadPoolExecutor(1, name, initializer=torch.set_num_threads, initargs=(1,))
 
 
 class ReadAhead:
@@ -32,7 +26,7 @@ class ReadAhead:
 
     def __iter__(self) -> Iterator[Any]:
         batches = iter(self.loader)
-        with _one_thread("read") as reader:
+        with ThreadPoolExecutor(1, "read") as reader:
             coming = reader.submit(next, batches, _END)
             while (batch := coming.result()) is not _END:
                 coming = reader.submit(next, batches, _END)
@@ -51,7 +45,7 @@ class WriteBehind:
         engine.add_event_handler(Events.EXCEPTION_RAISED, self._finish_and_raise)
 
     def _start(self) -> None:
-        self.save.writer = _one_thread("write")
+        self.save.writer = ThreadPoolExecutor(1, "write")
 
     def _finish(self) -> None:
         self.save.finish()

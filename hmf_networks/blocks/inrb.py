@@ -146,9 +146,12 @@ def _phase_tables(
         tables = phase_table(rows, stride, embedded.shape[1]), phase_table(columns, stride, embedded.shape[2])
     except RuntimeError:  # a tensor without numbers (fake), as cost counters use them
         return None
-    if tables[0] is None or tables[1] is None or len(tables[0].starts) * len(tables[1].starts) > MAX_PHASES:
+    row_table, column_table = tables
+    if row_table is None or column_table is None:
         return None
-    return tables[0], tables[1]
+    few = len(row_table.starts) * len(column_table.starts) <= MAX_PHASES
+    all_count = all(table.weights.any(dim=1).all() for table in (row_table, column_table))
+    return (row_table, column_table) if few and all_count else None  # else neighbours are left out instead
 
 
 @torch.jit.unused

@@ -156,6 +156,7 @@ class HMFMambaINR(nn.Module):
                 f"plane of {height} x {width} pixels: pad both sides to a multiple of {self.multiple}, "
                 f"at least {self.smallest_side}"
             )
+        image = self._in_multiples(image)
         if coordinates is None:
             size = (height, width) if output_size is None else output_size
             coordinates = (
@@ -163,6 +164,12 @@ class HMFMambaINR(nn.Module):
                 pixel_centres(width, size[1], image.device),
             )
         return self.head(self.features(image), coordinates[0], coordinates[1])  # B out R Q
+
+    def _in_multiples(self, image: Tensor) -> Tensor:
+        """The same view, its sides told as multiples: torch.export can follow those through every stride."""
+        batch, sources, height, width = image.shape
+        rows, columns = height // self.multiple, width // self.multiple
+        return image.reshape(batch, sources, rows * self.multiple, columns * self.multiple)
 
     def features(self, image: Tensor) -> Tensor:
         """What the INRB reads: (B, w or 2w, H/s, W/s). Computed once, decoded at any number of grids."""

@@ -10,6 +10,7 @@ from torch import Tensor
 from hmf_networks.ops._scan_chunked import scan_chunked, without_autocast
 from hmf_networks.ops._scan_native import scan_native
 from hmf_networks.ops._scan_native_kernel import is_available
+from hmf_networks.ops._scan_operator import scan_operator
 from hmf_networks.ops._scan_reference import scan_reference
 
 logger = logging.getLogger(__name__)
@@ -18,9 +19,13 @@ BACKENDS: dict[str, Callable[..., Tensor]] = {
     "reference": scan_reference,
     "chunked": scan_chunked,
     "native": scan_native,
+    "operator": scan_operator,
 }
 _said: set[str] = set()  # backends whose pick was logged
-PROBES: dict[str, Callable[[], bool]] = {"native": is_available}  # the others need torch alone
+PROBES: dict[str, Callable[[], bool]] = {  # the others need torch alone
+    "native": is_available,
+    "operator": torch.compiler.is_exporting,
+}
 
 
 def selective_scan(
@@ -105,7 +110,9 @@ def resolve_backend(u: Tensor, backend: str) -> str:
 
 def _pick(u: Tensor) -> str:
     """In a fixed order and never by timing, so that results repeat."""
-    if torch.jit.is_tracing() or torch.compiler.is_exporting():  # type: ignore[attr-defined,no-untyped-call]
+    if torch.compiler.is_exporting():
+        return "operator"
+    if torch.jit.is_tracing():  # type: ignore[attr-defined,no-untyped-call]
         return "chunked"
     wish = os.environ.get("HMF_SCAN_BACKEND", "auto")
     if wish not in ("", "auto"):

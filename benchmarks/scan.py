@@ -3,7 +3,8 @@
     python benchmarks/scan.py [--length 4096] [--channels 256] [--states 16] [--threads 1] [--json OUT.json]
 
 Times are processor time, the least of several runs; what counts are the ratios, all measured in this one run.
-Limits: moving inputs and outputs once through memory, and one exponential for each step, channel and state.
+Freed memory is kept, as in a run of the bundle. Limits: moving inputs and outputs once through memory, and one
+exponential for each step, channel and state.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import torch
 from machine import report
 from torch import Tensor
 
+from hmf_networks.engines.memory import keep_freed_memory
 from hmf_networks.ops._scan_native_build import instruction_sets
 from hmf_networks.ops.selective_scan import available_backends, selective_scan
 
@@ -114,6 +116,7 @@ def main() -> None:
     parser.add_argument("--only-memory", metavar="BACKEND", help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    keep_freed_memory()
     if options.only_memory:
         print_memory(options, options.only_memory)
         return

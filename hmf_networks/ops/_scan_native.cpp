@@ -15,7 +15,7 @@
 #include <new>
 #include <utility>
 #include <vector>
-#ifdef __AVX512F__
+#ifdef __SSE2__
 #include <immintrin.h>
 #endif
 
@@ -49,6 +49,7 @@ namespace {
 
 constexpr int kLanes = HMF_LANES;
 constexpr int kTile = 32;  // steps; `TILE` of _scan_native.py
+constexpr int64_t kLargeOutput = 1 << 19;  // floats: as much as a second cache holds
 constexpr float kLog2e = 1.44269504088896341f;
 
 typedef float Vec __attribute__((vector_size(4 * HMF_LANES)));
@@ -94,14 +95,15 @@ inline Vec exp2_of(Vec a, Vec b) {
 
 inline Vec exp_of_minus_abs(Vec x) { return exp2_of<false>(x < 0 ? x : -x, all(kLog2e)); }
 
-// log(1 + exp(x)), relatively exact for large negative x too: log1p(e) = 2 atanh(e / (2 + e)).
-inline Vec softplus_of(Vec x) {
+// log(1 + exp(x)), relatively exact for large negative x too: log1p(e) = 2 atanh(e / (2 + e)). And its slope.
+inline Vec softplus_of(Vec x, Vec *slope) {
     const Vec e = exp_of_minus_abs(x), s = e / (2.0f + e), s2 = s * s;
     Vec p = all(0.140891701f);
     p = p * s2 + 0.139802992f;
     p = p * s2 + 0.200124547f;
     p = p * s2 + 0.333331585f;
     p = p * s2 + 1.0f;
+    if (slope) *slope = (x < 0 ? e : all(1.0f)) / (1.0f + e);
     return (x > 0 ? x : Vec{}) + 2.0f * s * p;
 }
 
@@ -147,6 +149,25 @@ inline Vec load_lanes(const float *values, int lanes) {
 }
 
 inline void store_lanes(Vec value, int lanes, float *values) { std::memcpy(values, &value, 4 * lanes); }
+
+// Past the caches: what is larger than they are only pushes out what is still needed, and need not be read first.
+inline void stream(Vec value, float *values) {
+#if defined(__AVX512F__)
+    _mm512_stream_ps(values, (__m512)value);
+#elif defined(__AVX__)
+    _mm256_stream_ps(values, (__m256)value);
+#elif defined(__SSE2__)
+    _mm_stream_ps(values, (__m128)value);
+#else
+    std::memcpy(values, &value, sizeof value);
+#endif
+}
+
+inline void finish_streams() {
+#ifdef __SSE2__
+    _mm_sfence();
+#endif
+}
 
 inline Vec load_bfloat16(const uint16_t *values, int lanes) {  // the upper half of a float
     HalfVec half{};
@@ -194,15 +215,22 @@ void load_tile(const Strided &x, const Place &place, bool bfloat16, Vec *tile) {
         for (int rest = t; rest < steps; ++rest) out[rest * kLanes + lane] = from[lane * x.channel + rest];
 }
 
-// `add` to what earlier groups have left there; only where channels lie side by side.
-void store_tile(Vec *tile, const Place &place, bool add, const Strided &x) {
+enum class Store { kPlain, kStream, kAdd };  // kAdd: to what earlier groups have left there
+
+void store_tile(Vec *tile, const Place &place, Store how, const Strided &x) {
     const int steps = place.steps, lanes = place.lanes;
     float *to = static_cast<float *>(x.data) + place.offset(x);
+    const int64_t apart = x.channel == 1 ? x.token : x.channel;
+    const bool aligned = (reinterpret_cast<uintptr_t>(to + place.token[0] * x.token) | apart * 4) % sizeof(Vec) == 0;
+    const bool streams = how == Store::kStream && aligned && lanes == kLanes;
     if (x.channel == 1) {
         for (int t = 0; t < steps; ++t) {
             float *row = to + place.token[t] * x.token;
             const int count = lanes == kLanes ? kLanes : lanes;
-            store_lanes(add ? tile[t] + load_lanes(row, count) : tile[t], count, row);
+            if (streams)
+                stream(tile[t], row);
+            else
+                store_lanes(how == Store::kAdd ? tile[t] + load_lanes(row, count) : tile[t], count, row);
         }
         return;
     }
@@ -211,8 +239,10 @@ void store_tile(Vec *tile, const Place &place, bool add, const Strided &x) {
     if (lanes == kLanes)
         for (; t + kLanes <= steps; t += kLanes) {
             transpose(tile + t);
-            for (int lane = 0; lane < kLanes; ++lane)
-                std::memcpy(to + lane * x.channel + t, tile + t + lane, sizeof(Vec));
+            for (int lane = 0; lane < kLanes; ++lane) {
+                float *row = to + lane * x.channel + t;
+                streams ? stream(tile[t + lane], row) : store_lanes(tile[t + lane], kLanes, row);
+            }
         }
     const float *in = reinterpret_cast<const float *>(tile);
     for (int lane = 0; lane < lanes; ++lane)
@@ -227,7 +257,7 @@ inline void sum_lanes(const Vec *vectors, int64_t stride, int steps, float *sums
         for (int i = 0; i < count; ++i) square[i] = vectors[(t + i) * stride];
         transpose(square);
         for (int lane = 0; lane < kLanes; ++lane) sum += square[lane];
-        std::memcpy(sums + t, &sum, 4 * count);
+        store_lanes(sum, count, sums + t);
     }
 }
 
@@ -257,7 +287,7 @@ void walk(const Walk &w, Vec *state, Vec *y) {
     for (int n = 0; n < K; ++n) state[n] = h[n];
 }
 
-// The same, and every decay (steps, K) and state (steps + 1, K) is kept.
+// The same, and every decay (steps, K) and state (steps + 1, K) is kept; y may be null.
 template <int K, bool Safe>
 void walk_and_keep(const Walk &w, const Vec *start, Vec *decays, Vec *kept, Vec *y) {
     Vec h[K];
@@ -265,15 +295,14 @@ void walk_and_keep(const Walk &w, const Vec *start, Vec *decays, Vec *kept, Vec 
     for (int t = 0; t < w.steps; ++t) {
         const Vec delta = w.delta[t], drive = w.drive[t];
         const float *B = w.B + t * w.states, *C = w.C + t * w.states;
-        Vec sum = y[t];
         for (int n = 0; n < K; ++n) {
             const Vec decay = exp2_of<Safe>(delta, w.A[n]);
             decays[t * K + n] = decay;
             h[n] = decay * h[n] + drive * B[n];
             kept[(t + 1) * K + n] = h[n];
-            sum += h[n] * C[n];
         }
-        y[t] = sum;
+        if (y)
+            for (int n = 0; n < K; ++n) y[t] += h[n] * C[n];
     }
 }
 
@@ -391,12 +420,17 @@ struct Item {
     }
 
     // The sums over channels of one state, to this segment's part.
-    void store_matrix(const Vec *vectors, int64_t stride, int64_t n, int64_t tile, const Strided &x) const {
+    void store_sums(const Vec *vectors, int64_t stride, int64_t n, int64_t tile, const Strided &x) const {
         float sums[kTile];
         sum_lanes(vectors, stride, steps(tile), sums);
         float *to = static_cast<float *>(x.data) + (segment * s.batch + b) * x.batch + g * x.group + n * x.channel;
         for (int t = 0; t < steps(tile); ++t) to[token[t] * x.token] = sums[t];
     }
+
+    Store store() const {
+        return s.batch * channels * s.length > kLargeOutput ? Store::kStream : Store::kPlain;
+    }
+    Store store_shared() const { return !s.width ? store() : g > 0 ? Store::kAdd : Store::kPlain; }  // u and y
 
     Walk walk_of(int64_t block, int64_t tile, int64_t n, const Vec *delta, const Vec *drive) const {
         return {steps(tile), s.states, delta, drive, B_tile.data() + n, C_tile.data() + n,
@@ -405,24 +439,24 @@ struct Item {
 };
 
 struct Tile {  // what a block of channels reads and writes in one tile
-    Vec u[kTile] = {}, raw[kTile] = {}, z[kTile] = {};
-    Vec delta[kTile], drive[kTile], y[kTile];
-    Vec bias, D;
+    Vec u[kTile] = {}, delta[kTile] = {}, z[kTile] = {};
+    Vec drive[kTile], y[kTile];
+    Vec D;
     Place place;
     bool safe;  // no decay of this tile leaves the range of exp2_of<true>
 
-    void load(const Item &item, int64_t block, int64_t tile) {
+    void load(const Item &item, int64_t block, int64_t tile, Vec *slope = nullptr) {  // slope: of softplus
         const Scan &s = item.s;
         place = item.place(block, tile);
         load_tile(s.u, place, s.bfloat16, u);
-        load_tile(s.delta, place, s.bfloat16, raw);
+        load_tile(s.delta, place, s.bfloat16, delta);
         if (s.z.data) load_tile(s.z, place, s.bfloat16, z);
-        bias = s.delta_bias ? load_lanes(s.delta_bias + item.parameter(block), place.lanes) : Vec{};
+        const Vec bias = s.delta_bias ? load_lanes(s.delta_bias + item.parameter(block), place.lanes) : Vec{};
         D = s.D ? load_lanes(s.D + item.parameter(block), place.lanes) : Vec{};
         Vec largest{};
         for (int t = 0; t < place.steps; ++t) {
-            raw[t] += bias;
-            delta[t] = s.softplus ? softplus_of(raw[t]) : raw[t];
+            delta[t] += bias;
+            if (s.softplus) delta[t] = softplus_of(delta[t], slope ? slope + t : nullptr);
             drive[t] = delta[t] * u[t];
             y[t] = D * u[t];
             const Vec size = delta[t] < 0 ? -delta[t] : delta[t];
@@ -435,7 +469,6 @@ struct Tile {  // what a block of channels reads and writes in one tile
 
 void forward(Item &item) {
     const Scan &s = item.s;
-    const bool add = s.width && item.g > 0;
     Tile tile;
     for (int64_t k = 0; k < item.num_tiles; ++k) {
         item.load_matrices(k);
@@ -451,20 +484,21 @@ void forward(Item &item) {
             });
             if (s.z.data)
                 for (int t = 0; t < tile.place.steps; ++t) tile.y[t] *= tile.z[t] * sigmoid_of(tile.z[t]);
-            store_tile(tile.y, tile.place, add, s.y);
+            store_tile(tile.y, tile.place, item.store_shared(), s.y);
         }
     }
 }
 
 struct BackwardTile : Tile {
-    Vec grad_y[kTile], gate[kTile], of_exponent[kTile], of_drive[kTile];
+    Vec slope[kTile], grad_y[kTile], gate[kTile], of_exponent[kTile], of_drive[kTile];
 
     void load(const Item &item, int64_t block, int64_t tile) {
         const Scan &s = item.s;
-        Tile::load(item, block, tile);
+        std::fill(slope, slope + kTile, all(1.0f));
         std::fill(grad_y, grad_y + kTile, Vec{});
         std::fill(of_exponent, of_exponent + kTile, Vec{});
         std::fill(of_drive, of_drive + kTile, Vec{});
+        Tile::load(item, block, tile, slope);
         load_tile(s.grad_y, place, false, grad_y);
         if (s.z.data)
             for (int t = 0; t < place.steps; ++t) {
@@ -477,17 +511,16 @@ struct BackwardTile : Tile {
     void finish(const Item &item, Vec &grad_D, Vec &grad_bias) {
         const Scan &s = item.s;
         for (int t = 0; t < place.steps; ++t) {
-            Vec grad_delta = of_drive[t] * u[t] + of_exponent[t] * (1.0f / kLog2e);
-            if (s.softplus) grad_delta *= sigmoid_of(raw[t]);
+            const Vec grad_delta = (of_drive[t] * u[t] + of_exponent[t] * (1.0f / kLog2e)) * slope[t];
             grad_bias += grad_delta;
             grad_D += grad_y[t] * u[t];
             of_drive[t] = of_drive[t] * delta[t] + grad_y[t] * D;  // now of u
             of_exponent[t] = grad_delta;                           // now of delta
             if (s.z.data) gate[t] *= y[t];
         }
-        store_tile(of_drive, place, s.width && item.g > 0, s.grad_u);
-        store_tile(of_exponent, place, false, s.grad_delta);
-        if (s.z.data) store_tile(gate, place, false, s.grad_z);
+        store_tile(of_drive, place, item.store_shared(), s.grad_u);
+        store_tile(of_exponent, place, item.store(), s.grad_delta);
+        if (s.z.data) store_tile(gate, place, item.store(), s.grad_z);
     }
 };
 
@@ -516,17 +549,18 @@ void backward(Item &item) {
             for (int64_t block = 0; block < item.num_blocks; ++block) {
                 BackwardTile &tile = tiles[block];
                 const Walk w = item.walk_of(block, k, n, tile.delta, tile.drive);
+                Vec *y = s.z.data ? tile.y : nullptr;
                 for (int i = 0; i < bite; ++i)
                     start.at[i] = load_lanes(item.start_of(block, k, n + i), tile.place.lanes);
-                tile.safe ? walk_and_keep<bite, true>(w, start.at, decays.at, kept.at, tile.y)
-                          : walk_and_keep<bite, false>(w, start.at, decays.at, kept.at, tile.y);
+                tile.safe ? walk_and_keep<bite, true>(w, start.at, decays.at, kept.at, y)
+                          : walk_and_keep<bite, false>(w, start.at, decays.at, kept.at, y);
                 walk_back<bite>(w, tile.grad_y, decays.at, kept.at,
                                 {carry.at + block * N + n, grad_A.at + block * N + n, grad_B.at, grad_C.at,
                                  tile.of_exponent, tile.of_drive});
             }
             for (int i = 0; i < bite; ++i) {
-                item.store_matrix(grad_B.at + i, bite, n + i, k, s.grad_B);
-                item.store_matrix(grad_C.at + i, bite, n + i, k, s.grad_C);
+                item.store_sums(grad_B.at + i, bite, n + i, k, s.grad_B);
+                item.store_sums(grad_C.at + i, bite, n + i, k, s.grad_C);
             }
         });
         for (int64_t block = 0; block < item.num_blocks; ++block)
@@ -556,6 +590,7 @@ int run(const Scan &s, const Work &work) {
                 Item item(s, b, g + direction, segment);
                 work(item);
             }
+            finish_streams();
         } catch (const std::bad_alloc &) {  // must not leave the parallel region
             failed = true;
         }

@@ -3,8 +3,8 @@
     python benchmarks/scan.py [--length 4096] [--channels 256] [--states 16] [--threads 1] [--json OUT.json]
 
 Times are processor time, the least of several runs; what counts are the ratios, all measured in this one run.
-Freed memory is kept, as in a run of the bundle. Limits: moving inputs and outputs once through memory, and one
-exponential for each step, channel and state.
+Freed memory is kept, as in a run of the bundle. Limits: moving inputs and outputs once through memory, and
+one exponential for each step, channel and state.
 """
 
 import argparse

@@ -119,6 +119,17 @@ def test_the_table_is_used_where_it_pays_and_only_there(monkeypatch):
     assert asked == [1]
 
 
+@pytest.mark.parametrize("step", [1.0, 0.7], ids=["table", "plain"])
+@torch.no_grad()
+def test_features_that_are_no_number_show_in_the_image_in_bfloat16_too(step):
+    features, positions = torch.randn(1, 3, 8, 8).bfloat16(), torch.arange(12.0) * step
+    features[0, 1, 2, 3] = float("nan")
+    with torch.autocast("cpu", torch.bfloat16):
+        decoded = scattered_inrb(2)(features, positions, positions)
+    assert decoded[0, 0, round(4.5 / step), round(6.5 / step)].isnan()
+    assert not decoded[0, 0, 0, 0].isnan()
+
+
 def scattered_inrb(stride: int) -> INRB:
     inrb = INRB(3, 1, stride=stride, hidden_channels=16, num_frequencies=4)
     for parameter in inrb.parameters():

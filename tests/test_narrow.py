@@ -10,7 +10,7 @@ from torch import Tensor
 from hmf_networks.blocks.conv import ConvBlock
 from hmf_networks.blocks.mfeb import MSF
 from hmf_networks.blocks.mfm import MFM
-from hmf_networks.ops.narrow import reflect_pad, resize_like, spatial_mean
+from hmf_networks.ops.narrow import linear_relu, reflect_pad, resize_like, spatial_mean
 
 FINE = torch.zeros(1, 1, 17, 24)
 OPERATIONS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
@@ -53,6 +53,15 @@ def test_gradients_pass(operation):
 def test_a_sum_over_many_pixels_does_not_stall_at_the_digits_of_bfloat16():
     """Added one by one in bfloat16, ones would never pass 256."""
     assert spatial_mean(torch.ones(1, 1, 64, 64).bfloat16()).item() == 1
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_fused_layer_has_the_digits_of_the_layer_and_its_relu(dtype):
+    torch.manual_seed(0)
+    weight, bias, x = torch.randn(8, 16), torch.randn(8), torch.randn(3, 5, 16).to(dtype)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(linear_relu(x, weight, bias), F.relu(F.linear(x, weight, bias)))
 
 
 @pytest.mark.parametrize("block", [ConvBlock(4, 4, padding_mode="reflect"), MFM(4), MSF(4, num_scales=2)])

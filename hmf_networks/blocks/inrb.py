@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hmf_networks.ops.coordinates import PhaseTable, periodic_encoding, phase_table, two_nearest
+from hmf_networks.ops.narrow import linear_relu
 
 QUERIES_AT_ONCE = (
     2**13
@@ -116,9 +117,16 @@ class INRB(nn.Module):
         table = codes.flatten(0, -2)
         size = max(1, QUERIES_AT_ONCE // (cells.shape[2] * len(table)))
         blocks = [cells] if torch.is_grad_enabled() else cells.split(size, dim=1)  # type: ignore[no-untyped-call]
-        answers = [F.linear(self.hidden(block.unsqueeze(3) + table), self.output.weight) for block in blocks]
+        answers = []
+        for block in blocks:
+            hidden = F.relu_(block.unsqueeze(3) + table)
+            for layer in self.hidden[1::2]:
+                hidden = linear_relu(hidden, layer.weight, layer.bias)
+            answers.append(F.linear(hidden, self.output.weight))
         answer = torch.cat(answers, dim=1).to(torch.promote_types(cells.dtype, torch.float32))
-        return answer.reshape(cells.shape[:3] + codes.shape[:-1] + answer.shape[-1:])
+        answer = answer.reshape(cells.shape[:3] + codes.shape[:-1] + answer.shape[-1:])
+        no_number = 0 * cells.sum(-1)  # a fused ReLU makes zeros of what is none; it is not to be hidden
+        return answer + no_number[(..., *[None] * codes.dim())]
 
     def _row_blocks(self, rows: Tensor, columns: Tensor) -> list[Tensor]:
         """All rows where a graph is recorded; else so few that what lies between layers stays in cache."""

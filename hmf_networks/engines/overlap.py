@@ -4,12 +4,12 @@ An error in a thread arrives where it would have without: at the subject that it
 """
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from ignite.engine import Engine, Events
 from torch.utils.data import DataLoader
 
+from hmf_networks.background import in_background
 from hmf_networks.transforms.save import SaveSynthesisd
 
 _END = object()
@@ -26,11 +26,10 @@ class ReadAhead:
 
     def __iter__(self) -> Iterator[Any]:
         batches = iter(self.loader)
-        with ThreadPoolExecutor(1, "read") as reader:
-            coming = reader.submit(next, batches, _END)
-            while (batch := coming.result()) is not _END:
-                coming = reader.submit(next, batches, _END)
-                yield batch
+        coming = in_background(next, batches, _END)
+        while (batch := coming.result()) is not _END:
+            coming = in_background(next, batches, _END)
+            yield batch
 
 
 class WriteBehind:
@@ -45,7 +44,7 @@ class WriteBehind:
         engine.add_event_handler(Events.EXCEPTION_RAISED, self._finish_and_raise)
 
     def _start(self) -> None:
-        self.save.writer = ThreadPoolExecutor(1, "write")
+        self.save.behind = True
 
     def _finish(self) -> None:
         self.save.finish()

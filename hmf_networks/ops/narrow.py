@@ -33,6 +33,23 @@ def spatial_mean(x: Tensor) -> Tensor:
         return F.avg_pool2d(x, x.shape[2:])
 
 
+def linear_relu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """relu(x weight' + bias); in one pass where oneDNN has it for bfloat16, which makes zeros of NaN."""
+    if torch.jit.is_scripting() or not _is_fused(x):  # type: ignore[attr-defined]
+        return F.relu_(F.linear(x, weight, bias))
+    fused = torch.ops.mkldnn._linear_pointwise
+    return fused(x, weight.to(x.dtype), bias.to(x.dtype), "relu", [], "")
+
+
+@torch.jit.unused
+def _is_fused(x: Tensor) -> bool:
+    return (
+        _is_narrow_on_cpu(x)
+        and not torch.is_grad_enabled()
+        and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    )
+
+
 @torch.jit.unused
 def _is_narrow_on_cpu(x: Tensor) -> bool:
     return x.device.type == "cpu" and x.dtype == torch.bfloat16

@@ -4,7 +4,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Hashable, Mapping, Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from hmf_networks import __version__
 from hmf_networks.atomic import write_whole
+from hmf_networks.background import in_background
 from hmf_networks.naming import check_switch, output_path
 from hmf_networks.nifti.read import read_header
 from hmf_networks.nifti.write import write_volume_like
@@ -35,7 +36,7 @@ class SaveSynthesisd(MapTransform):
         weights_path: the weights used; their hash goes into the sidecar.
         preview: also write a three-plane picture.
 
-    The sample gains `output_path`. Files are there when the call returns; where a `writer` was set, each is
+    The sample gains `output_path`. Files are there when the call returns; where `behind` was set, each is
     there before the next is begun, and the last after `finish`.
     """
 
@@ -54,7 +55,7 @@ class SaveSynthesisd(MapTransform):
         self.target, self.sources = target, tuple(sources)
         self.weights_path = weights_path
         self.preview = check_switch("preview", preview)
-        self.writer: Executor | None = None
+        self.behind = False
         self._writing: Future[None] | None = None
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -63,21 +64,16 @@ class SaveSynthesisd(MapTransform):
         prediction = sample[self.keys[0]]
         _check_back_on_grid(prediction, sample["source_paths"][0])
         sample["output_path"] = str(path)
-        if self.writer is None:
-            self._write(sample, _numpy(prediction[0]), path)
-        else:
+        self._wait()
+        self._writing = in_background(self._write, sample, _numpy(prediction[0]), path)
+        if not self.behind:
             self._wait()
-            self._writing = self.writer.submit(self._write, sample, _numpy(prediction[0]), path)
         return sample
 
     def finish(self) -> None:
-        """Wait for the last file; from now on each call writes its own."""
-        writer, self.writer = self.writer, None
-        try:
-            self._wait()
-        finally:
-            if writer is not None:
-                writer.shutdown()
+        """Wait for the last file; from now on each call waits for its own."""
+        self.behind = False
+        self._wait()
 
     def _wait(self) -> None:
         writing, self._writing = self._writing, None

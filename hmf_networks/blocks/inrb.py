@@ -120,8 +120,9 @@ class INRB(nn.Module):
         answers = []
         for block in blocks:
             hidden = F.relu_(block.unsqueeze(3) + table)
-            for layer in self.hidden[1::2]:
-                hidden = linear_relu(hidden, layer.weight, layer.bias)
+            for layer in self.hidden.children():
+                if isinstance(layer, nn.Linear):
+                    hidden = linear_relu(hidden, layer.weight, layer.bias)
             answers.append(F.linear(hidden, self.output.weight))
         answer = torch.cat(answers, dim=1).to(torch.promote_types(cells.dtype, torch.float32))
         answer = answer.reshape(cells.shape[:3] + codes.shape[:-1] + answer.shape[-1:])

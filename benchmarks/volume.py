@@ -4,8 +4,8 @@
 
 DIR is a folder with one subject that has T1 and FLAIR, e.g. of `hmf simulate DIR --subjects 1`; `--copies 20`
 synthesises it twenty times, to see whether memory grows. Weights are random: time does not depend on them.
-`floor` is the same run with the scans and the INRB taken out of the network. Reading and writing happen beside the
-network where there is more than one subject: their seconds are not a part of the total then.
+`floor` is the same run with the scans and the INRB taken out of the network. Of several subjects, reading and
+writing happen beside the network: their seconds are not a part of the total then.
 """
 
 import time
@@ -65,7 +65,7 @@ def run_once(options: argparse.Namespace) -> None:
         weights, data = Path(folder, "model.pt"), Path(folder, "subjects.json")
         network = HMFMambaINR(2, 2, 1, width=options.width, append_foreground=True)
         torch.save(network.state_dict(), weights)
-        data.write_text(json.dumps({"testing": copies(options.dataset_dir, options.copies)}))
+        data.write_text(json.dumps({"testing": copies(options.dataset_dir, options.copies, Path(folder))}))
         workflow = ConfigWorkflow(
             config_file=str(CONFIG),
             meta_file=str(CONFIG.with_name("metadata.json")),
@@ -109,15 +109,19 @@ def then_weigh(function: Callable[..., Any], megabytes: list[float]) -> Callable
     return wrapped
 
 
-def copies(folder: str, count: int) -> list[dict[str, str]]:
+def copies(folder: str, count: int, links: Path) -> list[dict[str, str]]:
     """The first subject of the folder, `count` times under different names."""
     from hmf_networks.data.folder import find_subjects
 
     (record, *_) = find_subjects(folder, ["t1", "flair"])
-    return [
-        {"patient": f"copy{number:02d}", "t1": record["t1"], "flair": record["flair"]}
-        for number in range(count)
-    ]
+    records = []
+    for number in range(count):
+        patient = f"copy{number:02d}"
+        paths = {name: links / f"{patient}_{name}.nii.gz" for name in ("t1", "flair")}
+        for name, path in paths.items():
+            path.symlink_to(Path(record[name]).resolve())
+        records.append({"patient": patient} | {name: str(path) for name, path in paths.items()})
+    return records
 
 
 def main() -> None:

@@ -50,6 +50,12 @@ def test_a_batch_too_large_is_halved_with_one_warning_and_the_same_result(error,
     assert torch.equal(halved, synthesise(Greedy(bears=8), batch_size=8))
 
 
+@pytest.mark.parametrize("batch_size", [0, -4])
+def test_a_batch_of_nothing_is_refused(batch_size):
+    with pytest.raises(ValueError, match="batch_size must be at least 1, or null"):
+        SliceSynthesisInferer(batch_size=batch_size)
+
+
 def test_the_next_volume_starts_with_what_was_learned():
     network, inferer = Greedy(bears=2), SliceSynthesisInferer(size=(16, 16), batch_size=4)
     for _ in range(2):

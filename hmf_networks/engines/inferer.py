@@ -71,6 +71,10 @@ class SliceSynthesisInferer(Inferer):
         super().__init__()
         if decode not in DECODE:
             raise ValueError(f"decode must be one of {DECODE}, got {decode!r}")
+        if batch_size is not None and batch_size < 1:
+            raise ValueError(
+                f"batch_size must be at least 1, or null for what memory holds; got {batch_size}"
+            )
         self.pixel_mm, self.size, self.multiple = pixel_mm, (int(size[0]), int(size[1])), multiple
         self.batch_size, self.plane, self.decode, self.progress = batch_size, plane, decode, progress
         self.box = check_switch("foreground_box", box)

@@ -12,7 +12,7 @@ import torch
 logger = logging.getLogger(__name__)
 
 LARGEST_BATCH = {"cpu": 4, "cuda": 16}  # planes; beyond, nothing gets faster
-BYTES_PER_PIXEL = 4096  # what a plane needs on its way, width 64 and float32; `benchmarks/volume.py` shows it
+BYTES_PER_PIXEL = 8192  # what a plane needs on its way, width 64 and float32; `benchmarks/volume.py` shows it
 SHARE = 0.5  # of the free memory
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 

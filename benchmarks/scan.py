@@ -5,8 +5,8 @@
 
 Times are processor time, the least of several runs; what counts are the ratios, all measured in this one run.
 Freed memory is kept, as in a run of the bundle. Limits: moving inputs and outputs once through memory, and
-one exponential for each step, channel and state. Errors are against the loop in float64, in parts of the largest
-number of a tensor; of gradients the worst. The law changes one size at a time.
+one exponential for each step, channel and state. Errors are against the loop in float64, in parts of the
+largest number of a tensor; of gradients the worst. The law changes one size at a time.
 """
 
 import argparse

@@ -14,6 +14,7 @@ logger = logging.getLogger(__name__)
 LARGEST_BATCH = {"cpu": 4, "cuda": 16}  # planes; beyond, nothing gets faster
 BYTES_PER_PIXEL = 8192  # what a plane needs on its way, width 64 and float32; `benchmarks/volume.py` shows it
 SHARE = 0.5  # of the free memory
+LARGEST_KEPT = 66 * 2**20  # bytes: a map of four planes of the default network; whole volumes are given back
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 
@@ -70,5 +71,5 @@ def keep_freed_memory() -> None:
         return
     set_option = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
     if set_option is not None:
-        set_option(M_MMAP_THRESHOLD, 2**31 - 1)
+        set_option(M_MMAP_THRESHOLD, LARGEST_KEPT)
         set_option(M_TRIM_THRESHOLD, 2**31 - 1)

@@ -14,8 +14,8 @@ logger = logging.getLogger(__name__)
 LARGEST_BATCH = {"cpu": 4, "cuda": 16}  # planes; beyond, nothing gets faster
 BYTES_PER_PIXEL = 8192  # what a plane needs on its way, width 64 and float32; `benchmarks/volume.py` shows it
 SHARE = 0.5  # of the free memory
-LARGEST_KEPT = 66 * 2**20  # bytes: a map of four planes of the default network; whole volumes are given back
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+LARGEST_KEPT = 33 * 2**20  # bytes: a bfloat16 map of four planes, width 64; whole volumes are given back
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # of glibc's malloc.h
 
 
 def batch_for_memory(size: Sequence[int], device: torch.device) -> int:
@@ -73,3 +73,4 @@ def keep_freed_memory() -> None:
     if set_option is not None:
         set_option(M_MMAP_THRESHOLD, LARGEST_KEPT)
         set_option(M_TRIM_THRESHOLD, 2**31 - 1)
+        set_option(M_ARENA_MAX, 1)  # what one thread has freed serves the others: memory does not grow

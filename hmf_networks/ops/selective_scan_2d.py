@@ -11,10 +11,11 @@ from torch import Tensor
 
 from hmf_networks.ops._scan_chunked import without_autocast
 from hmf_networks.ops._scan_native import scan_2d_native
+from hmf_networks.ops._scan_triton import scan_2d_triton
 from hmf_networks.ops.scan_order import maps_to_sequences, sequences_to_map
 from hmf_networks.ops.selective_scan import resolve_backend, selective_scan
 
-WITHOUT_COPIES: dict[str, Callable[..., Tensor]] = {"native": scan_2d_native}
+WITHOUT_COPIES: dict[str, Callable[..., Tensor]] = {"native": scan_2d_native, "triton": scan_2d_triton}
 
 
 def selective_scan_2d(

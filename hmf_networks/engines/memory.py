@@ -14,7 +14,6 @@ logger = logging.getLogger(__name__)
 LARGEST_BATCH = {"cpu": 4, "cuda": 16}  # planes; beyond, nothing gets faster
 BYTES_PER_PIXEL = 8192  # what a plane needs on its way, width 64 and float32; `benchmarks/volume.py` shows it
 SHARE = 0.5  # of the free memory
-LARGEST_KEPT = 33 * 2**20  # bytes: a bfloat16 map of four planes, width 64; whole volumes are given back
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # of glibc's malloc.h
 
 
@@ -61,16 +60,20 @@ def _is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
-def keep_freed_memory() -> None:
+def keep_freed_memory(largest_mb: int = 2047) -> None:
     """Let the C library keep what is freed for the next tensor of that size, on Linux.
 
     By default it hands large blocks back to the system, which fills every page with zeros before it gives it
     out again: a fifth of the time of a training on a CPU. What a user has set by the environment stands.
+
+    Args:
+        largest_mb: blocks larger than this are given back all the same: in inference whole volumes, so that memory
+            does not grow from subject to subject.
     """
     if sys.platform != "linux" or {"MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"} & os.environ.keys():
         return
     set_option = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
     if set_option is not None:
-        set_option(M_MMAP_THRESHOLD, LARGEST_KEPT)
+        set_option(M_MMAP_THRESHOLD, largest_mb * 2**20)
         set_option(M_TRIM_THRESHOLD, 2**31 - 1)
         set_option(M_ARENA_MAX, 1)  # what one thread has freed serves the others: memory does not grow

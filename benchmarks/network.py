@@ -2,8 +2,8 @@
 
     python benchmarks/network.py [--width 64] [--size 256 256] [--threads 2] [--precision fp32]
 
-Freed memory is kept, as in a run of the bundle. Forward of one slice, and one training step of generator and discriminator. Wall time, the least of several
-runs; what counts are the ratios, all measured in this one run.
+Forward of one slice, and one training step of generator and discriminator. Wall time, the least of several
+runs; freed memory is kept, as in a training of the bundle. What counts are the ratios, all of this one run.
 """
 
 import argparse

@@ -67,8 +67,8 @@ def keep_freed_memory(largest_mb: int = 2047) -> None:
     out again: a fifth of the time of a training on a CPU. What a user has set by the environment stands.
 
     Args:
-        largest_mb: blocks larger than this are given back all the same: in inference whole volumes, so that memory
-            does not grow from subject to subject.
+        largest_mb: blocks larger than this are given back all the same: in inference whole volumes, so that
+            memory does not grow from subject to subject.
     """
     if sys.platform != "linux" or {"MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"} & os.environ.keys():
         return

@@ -8,10 +8,6 @@ HERE := --bundle_root bundle --output_dir demo/run
 SCAN := demo/new_patient/BraTS-SIM-00001-000/BraTS-SIM-00001-000
 MADE := demo/synthetic/BraTS-SIM-00001_000/BraTS-SIM-00001_000_t2_synth.nii.gz
 
-# Freed memory is kept for the next step instead of being handed back: a fifth of the training time on Linux.
-demo: export MALLOC_MMAP_THRESHOLD_ = 4000000000
-demo: export MALLOC_TRIM_THRESHOLD_ = 8000000000
-
 .PHONY: demo test lint clean
 
 demo: .venv

@@ -4,7 +4,8 @@
 
 DIR is a folder with one subject that has T1 and FLAIR, e.g. of `hmf simulate DIR --subjects 1`; `--copies 20`
 synthesises it twenty times, to see whether memory grows. Weights are random: time does not depend on them.
-`floor` is the same run with the scans and the INRB taken out of the network.
+`floor` is the same run with the scans and the INRB taken out of the network. Of several subjects, reading and
+writing happen beside the network: their seconds are not a part of the total then.
 """
 
 import time
@@ -45,26 +46,26 @@ def run_once(options: argparse.Namespace) -> None:
     from monai.bundle import ConfigWorkflow
 
     from hmf_networks.nets import HMFMambaINR
-    from hmf_networks.ops import selective_scan
+    from hmf_networks.ops import selective_scan, selective_scan_2d
     from hmf_networks.reports.cost import scans_left_out
     from hmf_networks.transforms.load import LoadContrastsd
     from hmf_networks.transforms.save import SaveSynthesisd
 
     watch = Stopwatch(imports=time.perf_counter() - STARTED)
-    pick = dict(selective_scan.BACKENDS)
-    for name, backend in pick.items():
-        selective_scan.BACKENDS[name] = watch.timed("scans", backend)
+    for table in (selective_scan.BACKENDS, selective_scan_2d.WITHOUT_COPIES):
+        table.update({name: watch.timed("scans", backend) for name, backend in table.items()})
     if options.floor:
         from network import without_inrb
 
         HMFMambaINR.forward = lambda self, image, coordinates: without_inrb(self, image)[
             ..., : len(coordinates[0]), : len(coordinates[1])
         ]
+    resident_mb: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
         weights, data = Path(folder, "model.pt"), Path(folder, "subjects.json")
         network = HMFMambaINR(2, 2, 1, width=options.width, append_foreground=True)
         torch.save(network.state_dict(), weights)
-        data.write_text(json.dumps({"testing": copies(options.dataset_dir, options.copies)}))
+        data.write_text(json.dumps({"testing": copies(options.dataset_dir, options.copies, Path(folder))}))
         workflow = ConfigWorkflow(
             config_file=str(CONFIG),
             meta_file=str(CONFIG.with_name("metadata.json")),
@@ -80,7 +81,8 @@ def run_once(options: argparse.Namespace) -> None:
         with (
             scans_left_out() if options.floor else nullcontext(),
             patch.object(LoadContrastsd, "__call__", watch.timed("read", LoadContrastsd.__call__)),
-            patch.object(SaveSynthesisd, "__call__", watch.timed("write", SaveSynthesisd.__call__)),
+            patch.object(SaveSynthesisd, "_write", watch.timed("write", SaveSynthesisd._write)),
+            patch.object(SaveSynthesisd, "__call__", then_weigh(SaveSynthesisd.__call__, resident_mb)),
             patch.object(HMFMambaINR, "forward", watch.timed("network", HMFMambaINR.forward)),
             patch.object(HMFMambaINR, "features", watch.timed("features", HMFMambaINR.features)),
         ):
@@ -90,19 +92,36 @@ def run_once(options: argparse.Namespace) -> None:
     watch["INRB"] = watch.pop("network") - features
     watch["convolutions and the rest"] = features - watch.setdefault("scans", 0.0)
     watch["total"] = time.perf_counter() - STARTED
+    watch["MB, first subject"], watch["MB, last"] = resident_mb[0], resident_mb[-1]
     watch["peak MB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(json.dumps(watch))
 
 
-def copies(folder: str, count: int) -> list[dict[str, str]]:
+def then_weigh(function: Callable[..., Any], megabytes: list[float]) -> Callable[..., Any]:
+    """Note the resident memory after each call."""
+
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        result = function(*args, **kwargs)
+        lines = Path("/proc/self/status").read_text().splitlines()
+        megabytes.append(next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS")))
+        return result
+
+    return wrapped
+
+
+def copies(folder: str, count: int, links: Path) -> list[dict[str, str]]:
     """The first subject of the folder, `count` times under different names."""
     from hmf_networks.data.folder import find_subjects
 
     (record, *_) = find_subjects(folder, ["t1", "flair"])
-    return [
-        {"patient": f"copy{number:02d}", "t1": record["t1"], "flair": record["flair"]}
-        for number in range(count)
-    ]
+    records = []
+    for number in range(count):
+        patient = f"copy{number:02d}"
+        paths = {name: links / f"{patient}_{name}.nii.gz" for name in ("t1", "flair")}
+        for name, path in paths.items():
+            path.symlink_to(Path(record[name]).resolve())
+        records.append({"patient": patient} | {name: str(path) for name, path in paths.items()})
+    return records
 
 
 def main() -> None:
@@ -126,6 +145,7 @@ def main() -> None:
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         rows[name] = {"scans": 0.0, "INRB": 0.0} | json.loads(done.stdout.splitlines()[-1])
     columns = ["imports", "read", "convolutions and the rest", "scans", "INRB", "write", "total", "peak MB"]
+    columns += ["MB, first subject", "MB, last"] if options.copies > 1 else []
     title = f"{options.copies} x {options.dataset_dir}, width {options.width}, precision {options.precision}"
     title += f": {rows['whole']['total'] / rows['floor']['total']:.2f} times the floor"
     report(title, columns, rows, options.json)

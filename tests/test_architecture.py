@@ -14,7 +14,7 @@ import hmf_networks
 
 PACKAGE = Path(hmf_networks.__file__).parent
 FLOORS = {
-    -1: {"atomic"},  # the cellar: the standard library only
+    -1: {"atomic", "background"},  # the cellar: the standard library only
     0: {"ops", "nifti", "physics", "naming"},
     1: {"blocks", "losses", "metrics", "data", "transforms", "preparation"},
     2: {"nets", "baselines", "engines", "reports"},

@@ -5,7 +5,13 @@ import math
 import pytest
 import torch
 
-from hmf_networks.ops.coordinates import periodic_encoding, pixel_centres, sample_plane, two_nearest
+from hmf_networks.ops.coordinates import (
+    periodic_encoding,
+    phase_table,
+    pixel_centres,
+    sample_plane,
+    two_nearest,
+)
 
 
 def test_as_many_pixels_as_the_axis_is_long_are_its_own():
@@ -111,3 +117,37 @@ def test_the_gradient_of_sampling_spreads_one_over_the_neighbours():
     wanted = torch.zeros(4, 4)
     wanted[1, 2:], wanted[2, 2:] = 0.375, 0.125
     torch.testing.assert_close(plane.grad[0, 0], wanted)
+
+
+@pytest.mark.parametrize(
+    ("step", "start"), [(1.0, 8.0), (0.5, -0.25), (2.0, 3.0), (0.25, 1.375), (1.0, -3.0)]
+)
+@pytest.mark.parametrize("stride", [2, 4])
+def test_a_phase_table_finds_the_cells_offsets_and_weights_of_every_position(stride, step, start):
+    positions = start + step * torch.arange(45.0)
+    table = phase_table(positions, stride, 9)
+    indices, offsets, weights = two_nearest(positions, stride, 9)
+    phases = len(table.starts)
+    assert phases == stride / step
+    for number in range(len(positions)):
+        phase, further = number % phases, number // phases
+        below = table.starts[phase] + further
+        assert table.cells[[below, below + 1]].tolist() == indices[:, number].tolist()
+        assert torch.equal(table.offsets[:, phase], offsets[:, number])
+        assert torch.equal(table.weights[:, phase], weights[:, number])
+
+
+@pytest.mark.parametrize(
+    "positions",
+    [
+        torch.arange(20.0) * 0.719,  # no whole number of pixels in a cell
+        torch.cat([torch.arange(8.0), torch.arange(8.0) + 8.5]),  # a jump
+        torch.arange(20.0).flip(0),
+        torch.arange(20.0) * 4,  # cells are left out
+        torch.tensor([3.0]),
+        torch.zeros(5),
+    ],
+    ids=["odd", "jump", "backwards", "coarse", "one", "the same"],
+)
+def test_positions_that_do_not_repeat_have_no_phases(positions):
+    assert phase_table(positions, 2, 12) is None

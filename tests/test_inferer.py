@@ -12,6 +12,7 @@ from monai.data import MetaTensor
 from torch import Tensor, nn
 
 from hmf_networks.engines import SliceSynthesisInferer
+from hmf_networks.nets import HMFMambaINR
 from hmf_networks.ops.coordinates import sample_plane
 from hmf_networks.transforms.intensity import scale_by_foreground
 
@@ -265,3 +266,31 @@ def test_in_bfloat16_the_network_is_near_and_the_volume_still_float32():
 def test_an_unknown_precision_is_refused():
     with pytest.raises(ValueError, match="auto, bf16, fp32"):
         SliceSynthesisInferer(precision="half")
+
+
+def test_the_box_around_the_signal_is_all_that_a_network_sees_and_air_stays_air(synthesise):
+    values = np.zeros((60, 70, 4))
+    values[20:41, 30:62, 1:3] = np.random.default_rng(0).random((21, 32, 2)) + 0.1
+    network = Identity()
+    mirrored = values + values[::-1]  # the second source of `synthesise` is mirrored: now both fill one box
+    written = synthesise(mirrored, affine_of("RAS"), network, plane_size=[16, 16], foreground_box=True)
+    np.testing.assert_allclose(written, normalised(mirrored), atol=1e-5)
+    assert network.plane == (32, 32)
+
+
+def test_compiled_networks_get_the_same_planes_and_give_the_same_answers(monkeypatch):
+    asked = []
+    compile_with_torch = torch.compile
+
+    def compile_quickly(function, **options):
+        asked.append(options)
+        return compile_with_torch(function, backend="aot_eager", **options)
+
+    monkeypatch.setattr(torch, "compile", compile_quickly)
+    torch.manual_seed(0)
+    network = HMFMambaINR(2, 2, 1, width=4, num_residual_blocks=1).eval()
+    volume = torch.rand(1, 2, 32, 32, 2) * 2 - 1
+    plain, compiled = (SliceSynthesisInferer(size=(32, 32), compile=word) for word in (False, True))
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(volume, network), plain(volume, network), atol=1e-5, rtol=1e-4)
+    assert asked == [{}]

@@ -78,6 +78,58 @@ def test_the_split_mlp_equals_the_equation_point_by_point(stride, num_hidden):
     torch.testing.assert_close(inrb(features, rows, columns), plain_inrb(inrb, features, rows, columns))
 
 
+REPEATING = {
+    "own pixels": (torch.arange(12.0), torch.arange(16.0)),
+    "a part, from an odd pixel": (torch.arange(3.0, 9), torch.arange(5.0, 12)),
+    "twice as fine": (pixel_centres(12, 24), pixel_centres(16, 32)),
+    "beyond the border": (torch.arange(-5.0, 15), torch.arange(-3.0, 21)),
+    "fine and plain": (pixel_centres(12, 48), torch.arange(16.0)),
+}
+
+
+@pytest.mark.parametrize("query", REPEATING.values(), ids=REPEATING)
+def test_where_positions_repeat_a_table_of_codes_gives_the_plain_form_in_value_and_gradient(
+    query, monkeypatch
+):
+    inrb = INRB(5, 2, hidden_channels=8, num_frequencies=4).double()
+    features = torch.randn(2, 5, 6, 8).double().requires_grad_()
+    leaves = [features, *inrb.parameters()]
+    by_table = inrb(features, *query)
+    found = torch.autograd.grad(by_table.square().sum(), leaves)
+    monkeypatch.setattr("hmf_networks.blocks.inrb.MAX_PHASES", 0)
+    plain = inrb(features, *query)
+    wanted = torch.autograd.grad(plain.square().sum(), leaves)
+    torch.testing.assert_close((by_table, *found), (plain, *wanted))
+    with torch.no_grad():
+        torch.testing.assert_close(inrb(features, *query), by_table)
+
+
+def test_the_table_is_used_where_it_pays_and_only_there(monkeypatch):
+    asked = []
+    decode = INRB._decode_phases
+    monkeypatch.setattr(INRB, "_decode_phases", lambda *arguments: asked.append(1) or decode(*arguments))
+    features, positions = torch.randn(1, 3, 6, 6), torch.arange(12.0)
+    scattered_inrb(2)(features, positions, positions)
+    assert asked == [1]
+    scattered_inrb(2)(features, positions * 0.7, positions)
+    scattered_inrb(1)(
+        features, torch.arange(6.0), torch.arange(6.0)
+    )  # three of four neighbours have no weight
+    torch.jit.script(scattered_inrb(2))(features, positions, positions)
+    assert asked == [1]
+
+
+@pytest.mark.parametrize("step", [1.0, 0.7], ids=["table", "plain"])
+@torch.no_grad()
+def test_features_that_are_no_number_show_in_the_image_in_bfloat16_too(step):
+    features, positions = torch.randn(1, 3, 8, 8).bfloat16(), torch.arange(12.0) * step
+    features[0, 1, 2, 3] = float("nan")
+    with torch.autocast("cpu", torch.bfloat16):
+        decoded = scattered_inrb(2)(features, positions, positions)
+    assert decoded[0, 0, round(4.5 / step), round(6.5 / step)].isnan()
+    assert not decoded[0, 0, 0, 0].isnan()
+
+
 def scattered_inrb(stride: int) -> INRB:
     inrb = INRB(3, 1, stride=stride, hidden_channels=16, num_frequencies=4)
     for parameter in inrb.parameters():

@@ -424,14 +424,24 @@ def test_two_threads_give_what_one_gives_and_give_it_again(groups):
     assert_near(again, together, tolerance=0.0)
 
 
+def operator_inputs() -> list[Tensor]:
+    """Tokens before groups and channels, as the operator takes them."""
+    inputs = converted(random_inputs(40, 3, 2, 5), torch.float32)
+    for name in ("u", "delta", "z"):
+        inputs[name] = inputs[name].unflatten(1, (2, -1)).permute(0, 3, 1, 2)
+    inputs |= {name: inputs[name].permute(0, 3, 1, 2) for name in ("B", "C")}
+    return [inputs[name] for name in DIFFERENTIABLE]
+
+
 @native
 def test_the_kernel_is_a_well_behaved_operator():
-    inputs = converted(random_inputs(40, 3, 2, 5), torch.float32)
-    tensors = [inputs[name] for name in DIFFERENTIABLE]
-    leaves = [tensor.clone().requires_grad_() for tensor in tensors]
-    torch.library.opcheck(torch.ops.hmf.scan_forward.default, (*leaves, True, True))
-    y, starts = torch.ops.hmf.scan_forward(*tensors, True, True)
-    torch.library.opcheck(torch.ops.hmf.scan_backward.default, (torch.ones_like(y), *tensors, True, starts))
+    tensors = operator_inputs()
+    leaves = [tensor.detach().requires_grad_() for tensor in tensors]
+    torch.library.opcheck(torch.ops.hmf.scan_forward.default, (*leaves, True, 0, True))
+    y, starts = torch.ops.hmf.scan_forward(*tensors, True, 0, True)
+    torch.library.opcheck(
+        torch.ops.hmf.scan_backward.default, (torch.ones_like(y), *tensors, True, 0, starts)
+    )
 
 
 @native
@@ -447,8 +457,7 @@ def test_the_kernel_compiles_into_one_graph():
 
 @native
 def test_without_a_gradient_no_states_are_kept():
-    inputs = converted(random_inputs(40, 3, 2, 5), torch.float32)
-    _, starts = torch.ops.hmf.scan_forward(*(inputs[name] for name in DIFFERENTIABLE), True, False)
+    _, starts = torch.ops.hmf.scan_forward(*operator_inputs(), True, 0, False)
     assert starts.numel() == 0
 
 

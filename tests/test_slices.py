@@ -11,6 +11,7 @@ from hmf_networks.transforms.slices import (
     PlanesToGridd,
     brain_slices,
     crop_planes,
+    foreground_box,
     pad_planes,
     resample_planes,
     resampled_size,
@@ -201,3 +202,22 @@ def test_slices_are_kept_along_the_axis_that_the_planes_cut():
     along_z = KeepBrainSlicesd(["image"], num_slices=7)({"image": image.movedim(1, -1)})["image"]
     assert along_x.shape == (1, 7, 8, 9)
     assert torch.equal(along_x.movedim(1, -1), along_z)
+
+
+def test_the_box_holds_all_signal_and_nothing_around_it():
+    planes = torch.full((3, 2, 10, 12), -1.0)
+    planes[0, 1, 2, 7] = planes[2, 0, 6, 4] = 0.5
+    assert foreground_box(planes) == (slice(2, 7), slice(4, 8))
+    assert foreground_box(torch.full((3, 2, 10, 12), -1.0)) == (slice(None), slice(None))
+
+
+def test_planes_of_the_box_are_those_of_a_volume_cut_by_hand():
+    volume = torch.full((2, 20, 22, 5), -1.0)
+    volume[:, 3:11, 9:21, 1:4] = torch.rand(2, 8, 12, 3)
+    label = torch.rand(1, 20, 22, 5)
+    boxed = PlanesToGridd(["image", "label"], size=(16, 16), box=True)({"image": volume, "label": label})
+    by_hand = PlanesToGridd(["image", "label"], size=(16, 16))(
+        {"image": volume[:, 3:11, 9:21], "label": label[:, 3:11, 9:21]}
+    )
+    assert torch.equal(boxed["image"], by_hand["image"])
+    assert torch.equal(boxed["label"], by_hand["label"])

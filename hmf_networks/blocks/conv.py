@@ -8,6 +8,19 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hmf_networks.ops.narrow import reflect_pad
+
+
+class ReflectConv2d(nn.Conv2d):
+    """A convolution that mirrors the map at its border, in the type that the map has."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        padded = reflect_pad(x, self.dilation[0] * (self.kernel_size[0] // 2))
+        return F.conv2d(padded, self.weight, self.bias, self.stride, 0, self.dilation)
+
+
+CONVOLUTIONS = {"zeros": nn.Conv2d, "reflect": ReflectConv2d}
+
 
 class ConvBlock(nn.Sequential):
     """Convolution, batch normalisation, ReLU: the "standard CNN block". Keeps the size when `stride` is 1."""
@@ -23,18 +36,17 @@ class ConvBlock(nn.Sequential):
         padding_mode: Literal["zeros", "reflect"] = "zeros",
     ) -> None:
         super().__init__(
-            nn.Conv2d(
+            CONVOLUTIONS[padding_mode](
                 in_channels,
                 out_channels,
                 kernel_size,
                 stride=stride,
                 padding=dilation * (kernel_size // 2),
                 dilation=dilation,
-                padding_mode=padding_mode,
                 bias=False,
             ),
             nn.BatchNorm2d(out_channels),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
         )
 
 
@@ -47,7 +59,7 @@ class UpConvBlock(nn.Sequential):
                 in_channels, out_channels, 3, stride=2, padding=1, output_padding=1, bias=False
             ),
             nn.BatchNorm2d(out_channels),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
         )
 
 
@@ -62,4 +74,4 @@ class ResidualBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu(x + self.body(x))  # B C H W
+        return F.relu_(x + self.body(x))  # B C H W

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from hmf_networks.blocks.conv import ConvBlock
+from hmf_networks.ops.narrow import spatial_mean
 
 DILATIONS = (1, 2, 4, 8)  # four by section 3.3; the rates are our reading, docs/decisions.md#dilations
 
@@ -27,12 +28,12 @@ class MSF(nn.Module):
     def weights(self, scales: list[Tensor]) -> Tensor:
         scores: list[Tensor] = []
         for scale in scales:
-            average, maximum = scale.mean((2, 3), keepdim=True), scale.amax((2, 3), keepdim=True)
+            average, maximum = spatial_mean(scale), scale.amax((2, 3), keepdim=True)
             scores.append(self.score(average) + self.score(maximum))  # B C 1 1
         return torch.stack(scores, dim=1).sigmoid().softmax(dim=1)  # B S C 1 1
 
     def forward(self, scales: list[Tensor]) -> Tensor:
-        weights = self.weights(scales)
+        weights = self.weights(scales).to(scales[0].dtype)
         fused = weights[:, 0] * scales[0]
         for number, scale in enumerate(scales[1:], start=1):  # no stack of all scales is ever written
             fused = torch.addcmul(fused, weights[:, number], scale)

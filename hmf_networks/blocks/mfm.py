@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from hmf_networks.blocks.conv import ConvBlock
+from hmf_networks.ops.narrow import spatial_mean
 
 
 class MFM(nn.Module):
@@ -23,12 +24,12 @@ class MFM(nn.Module):
         self.output = ConvBlock(2 * channels, channels)
 
     def weights(self, extracted: Tensor, decoded: Tensor) -> Tensor:
-        pooled = extracted.mean((2, 3), keepdim=True) + decoded.mean((2, 3), keepdim=True)
+        pooled = spatial_mean(extracted) + spatial_mean(decoded)  # B C 1 1
         return self.score(pooled).unflatten(1, (2, decoded.shape[1])).softmax(dim=1)  # B 2 C 1 1
 
     def forward(self, extracted: Tensor, decoded: Tensor) -> Tensor:
-        weights = self.weights(extracted, decoded)
-        modulated = weights[:, 0] * extracted + weights[:, 1] * decoded
+        weights = self.weights(extracted, decoded).to(decoded.dtype)
+        modulated = torch.addcmul(weights[:, 0] * extracted, weights[:, 1], decoded)
         return self.output(torch.cat([modulated, decoded], dim=1))  # B C H W
 
 

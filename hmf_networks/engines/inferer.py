@@ -13,9 +13,13 @@ from monai.inferers import Inferer
 from torch import Tensor
 from tqdm import tqdm
 
+from hmf_networks.engines.memory import batch_for_memory, smaller_batch
 from hmf_networks.engines.precision import check_precision, is_mixed
+from hmf_networks.engines.ready import Ready
+from hmf_networks.naming import check_switch
 from hmf_networks.ops.coordinates import sample_plane
 from hmf_networks.transforms.slices import (
+    foreground_box,
     pad_planes,
     resample_planes,
     resampled_size,
@@ -36,11 +40,15 @@ class SliceSynthesisInferer(Inferer):
         pixel_mm: pixel size the network was trained at.
         size: smallest plane, the one it was trained on.
         multiple: planes are padded to a multiple of it.
-        batch_size: planes at a time.
+        batch_size: planes at a time; None for as many as memory holds (`engines/memory.py`). Halved, with one
+            warning, when memory runs out all the same.
         plane: "axial", or "acquisition" (`transforms/slices.py`).
         decode: "coordinates" asks the network at the source's pixel centres; "resample" interpolates its
             output at the trained pixel size, for networks that know no coordinates.
+        box: give the network the box around the signal instead of the whole plane. Only for networks that
+            were trained so: means over the plane are a part of them.
         precision: "fp32", "bf16", or "auto" (`engines/precision.py`); float32 comes out in any case.
+        compile: compile the network at the first plane (`engines/ready.py`).
         progress: show a progress bar over the slices.
 
     When the input is a MetaTensor, the spacing is read from its affine and the output has its meta data.
@@ -52,24 +60,33 @@ class SliceSynthesisInferer(Inferer):
         pixel_mm: float = 1.0,
         size: tuple[int, int] = (256, 256),
         multiple: int = 16,
-        batch_size: int = 4,
+        batch_size: int | None = None,
         plane: str = "axial",
         decode: str = "coordinates",
+        box: bool = False,
         precision: str = "fp32",
+        compile: bool = False,
         progress: bool = False,
     ) -> None:
         super().__init__()
         if decode not in DECODE:
             raise ValueError(f"decode must be one of {DECODE}, got {decode!r}")
+        if batch_size is not None and batch_size < 1:
+            raise ValueError(
+                f"batch_size must be at least 1, or null for what memory holds; got {batch_size}"
+            )
         self.pixel_mm, self.size, self.multiple = pixel_mm, (int(size[0]), int(size[1])), multiple
         self.batch_size, self.plane, self.decode, self.progress = batch_size, plane, decode, progress
+        self.box = check_switch("foreground_box", box)
         self.precision = check_precision(precision)
+        self._ready = Ready(compile=check_switch("compile", compile))
 
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *_args: Any, **_kwargs: Any) -> Tensor:
         """(B, S, X, Y, Z) in [-1, 1] -> (B, out_channels, X, Y, Z)."""
         if inputs.dim() != 5:
             raise ValueError(f"inputs must be volumes (B, S, X, Y, Z), got {tuple(inputs.shape)}")
-        prediction = torch.stack([self._volume(volume, network) for volume in inputs])
+        ready = self._ready(network)
+        prediction = torch.stack([self._volume(volume, ready) for volume in inputs])
         if isinstance(inputs, MetaTensor):  # Invertd passes over plain tensors: sides would be swapped
             return MetaTensor(prediction).copy_meta_from(inputs)
         return prediction
@@ -80,15 +97,30 @@ class SliceSynthesisInferer(Inferer):
         in_plane_mm = [spacing[a] for a in range(3) if a != axis]
         planes = volume.as_subclass(Tensor).movedim(1 + axis, 0)  # Z S X Y
         with_signal = torch.nonzero((planes > -1).flatten(1).any(dim=1)).flatten()  # Z'
+        rows, columns = foreground_box(planes) if self.box else (slice(None), slice(None))
         synthesised = planes.new_full((len(planes), 1, *planes.shape[2:]), -1.0)
-        batches = with_signal.split(self.batch_size)  # type: ignore[no-untyped-call]
-        with self._autocast(planes.device):
-            for chosen in tqdm(batches, desc="slices", disable=not self.progress, leave=False):
-                decoded = self._planes(planes[chosen], in_plane_mm, network)
+        with self._autocast(planes.device), self._bar(len(with_signal)) as bar:
+            while len(with_signal):
+                chosen = with_signal[: self._batch_size(planes)]
+                try:
+                    decoded = self._planes(planes[chosen][:, :, rows, columns], in_plane_mm, network)
+                except (RuntimeError, MemoryError) as error:
+                    self.batch_size = smaller_batch(error, len(chosen))
+                    continue
                 if decoded.shape[1] != synthesised.shape[1]:
                     synthesised = synthesised.expand(-1, decoded.shape[1], -1, -1).clone()
-                synthesised[chosen] = decoded.to(synthesised.dtype)
+                synthesised[chosen, :, rows, columns] = decoded.to(synthesised.dtype)
+                with_signal = with_signal[len(chosen) :]
+                bar.update(len(chosen))
         return synthesised.movedim(0, 1 + axis)  # out X Y Z
+
+    def _batch_size(self, planes: Tensor) -> int:
+        if self.batch_size is None:
+            self.batch_size = batch_for_memory(self.size, planes.device)
+        return self.batch_size
+
+    def _bar(self, slices: int) -> tqdm:
+        return tqdm(total=slices, desc="slices", disable=not self.progress, leave=False)
 
     def _autocast(self, device: torch.device) -> AbstractContextManager[Any]:
         """As the caller has it for "fp32"."""

@@ -19,6 +19,7 @@ from hmf_networks.blocks.rhmb import RHMB
 from hmf_networks.blocks.stand_ins import ConvContext, mlp_head, pixel_head
 from hmf_networks.naming import check_switch
 from hmf_networks.ops.coordinates import pixel_centres
+from hmf_networks.ops.narrow import resize_like
 
 CONTEXTS = {"rhmb": RHMB, "conv": ConvContext}
 MULTI_SCALES = {"mfeb": MFEB, "concat": ConcatReduce}
@@ -155,6 +156,7 @@ class HMFMambaINR(nn.Module):
                 f"plane of {height} x {width} pixels: pad both sides to a multiple of {self.multiple}, "
                 f"at least {self.smallest_side}"
             )
+        image = self._in_multiples(image)
         if coordinates is None:
             size = (height, width) if output_size is None else output_size
             coordinates = (
@@ -162,6 +164,12 @@ class HMFMambaINR(nn.Module):
                 pixel_centres(width, size[1], image.device),
             )
         return self.head(self.features(image), coordinates[0], coordinates[1])  # B out R Q
+
+    def _in_multiples(self, image: Tensor) -> Tensor:
+        """The same view, its sides told as multiples: torch.export can follow those through every stride."""
+        batch, sources, height, width = image.shape
+        rows, columns = height // self.multiple, width // self.multiple
+        return image.reshape(batch, sources, rows * self.multiple, columns * self.multiple)
 
     def features(self, image: Tensor) -> Tensor:
         """What the INRB reads: (B, w or 2w, H/s, W/s). Computed once, decoded at any number of grids."""
@@ -176,19 +184,15 @@ class HMFMambaINR(nn.Module):
 
         decoded = self.fuse_1(self.side_1(side), stage_3)  # B 4w H/4 W/4
         decoded = self.up_2(self._join(decoded, encoded_3))  # B 2w H/2 W/2
-        decoded = self.fuse_2(_resize_like(self.side_2(side), decoded), decoded)
+        decoded = self.fuse_2(resize_like(self.side_2(side), decoded), decoded)
         decoded = self.up_3(self._join(decoded, encoded_2))  # B w H/s W/s
-        decoded = self.fuse_3(_resize_like(self.side_3(side), decoded), decoded)
+        decoded = self.fuse_3(resize_like(self.side_3(side), decoded), decoded)
         if self.encoder_skips:
             decoded = self.merge(torch.cat([decoded, F.pixel_unshuffle(encoded_1, self.stride)], dim=1))
         return decoded
 
     def _join(self, decoded: Tensor, encoded: Tensor) -> Tensor:
         return torch.cat([decoded, encoded], dim=1) if self.encoder_skips else decoded
-
-
-def _resize_like(x: Tensor, other: Tensor) -> Tensor:
-    return F.interpolate(x, size=other.shape[2:], mode="bilinear", align_corners=False)
 
 
 def _one_of(name: str, value: object, choices: object) -> None:

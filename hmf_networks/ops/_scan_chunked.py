@@ -28,12 +28,7 @@ def scan_chunked(
     """Scan chunk by chunk; shapes as in `selective_scan`."""
     dtype = torch.promote_types(u.dtype, torch.float32)
     wide_u = u.to(dtype)
-    wide_delta = delta.to(dtype)
-    if delta_bias is not None:
-        wide_delta = wide_delta + delta_bias.to(dtype).unsqueeze(-1)
-    if delta_softplus:
-        wide_delta = F.softplus(wide_delta)
-
+    wide_delta = step_sizes(delta.to(dtype), delta_bias, delta_softplus)
     batch, channels, length = u.shape
     groups, num_states = B.shape[1], A.shape[1]
     steps = max(1, int(length**0.5))
@@ -55,11 +50,21 @@ def scan_chunked(
     else:
         y_t = _with_gradient(delta_t, drive_t, A_g, B_t, C_t)
     y = y_t.permute(1, 3, 4, 2, 0).reshape(batch, channels, chunks * steps)[..., :length]
+    return skip_and_gate(y, wide_u, D, z).to(u.dtype)
+
+
+def step_sizes(delta: Tensor, bias: Tensor | None, softplus: bool) -> Tensor:
+    """delta, or softplus(delta + bias), in the type of delta."""
+    if bias is not None:
+        delta = delta + bias.to(delta.dtype).unsqueeze(-1)
+    return F.softplus(delta) if softplus else delta
+
+
+def skip_and_gate(y: Tensor, u: Tensor, D: Tensor | None, z: Tensor | None) -> Tensor:
+    """(y + D u) silu(z), in the type of y."""
     if D is not None:
-        y = y + D.to(dtype).unsqueeze(-1) * wide_u
-    if z is not None:
-        y = y * F.silu(z.to(dtype))
-    return y.to(u.dtype)
+        y = y + D.to(y.dtype).unsqueeze(-1) * u
+    return y if z is None else y * F.silu(z.to(y.dtype))
 
 
 def _walk(delta: Tensor, drive: Tensor, A: Tensor, B: Tensor, C: Tensor) -> tuple[Tensor, Tensor]:

@@ -20,15 +20,31 @@ from hmf_networks.ops import _scan_native_build
 logger = logging.getLogger(__name__)
 
 
+class Strided(ctypes.Structure):
+    """`struct Strided` of the source: a tensor and its strides in elements."""
+
+    _fields_ = [("data", ctypes.c_void_p)] + [
+        (name, ctypes.c_int64) for name in ("batch", "group", "token", "channel")
+    ]
+
+
 class Scan(ctypes.Structure):
     """`struct Scan` of the source, field by field."""
 
-    SIZES = ("batch", "groups", "group_channels", "states", "length", "segments", "softplus", "threads")
+    SIZES = (
+        *("batch", "groups", "group_channels", "states", "length"),
+        *("width", "segments", "softplus", "bfloat16", "threads"),
+    )
     INPUTS = ("u", "delta", "A", "B", "C", "D", "z", "delta_bias")
-    OUTPUTS = ("y", "starts", "grad_y", "grad_u", "grad_delta", "grad_z")
-    SUMMED = ("grad_A", "grad_D", "grad_delta_bias", "grad_B", "grad_C")
-    _fields_ = [(name, ctypes.c_int64) for name in SIZES] + [
-        (name, ctypes.c_void_p) for name in (*INPUTS, *OUTPUTS, *SUMMED)
+    STRIDED = (
+        *("u", "delta", "z", "B", "C", "y", "grad_y"),
+        *("grad_u", "grad_delta", "grad_z", "grad_B", "grad_C"),
+    )
+    PARAMETERS = ("A", "D", "delta_bias", "starts", "grad_A", "grad_D", "grad_delta_bias")
+    _fields_ = [
+        *((name, ctypes.c_int64) for name in SIZES),
+        *((name, Strided) for name in STRIDED),
+        *((name, ctypes.c_void_p) for name in PARAMETERS),
     ]
 
 

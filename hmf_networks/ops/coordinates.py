@@ -5,6 +5,7 @@ so an H x W plane reaches from -0.5 to H - 0.5. Query grids are separable: a vec
 """
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -40,11 +41,40 @@ def two_nearest(positions: Tensor, stride: int, num_cells: int) -> tuple[Tensor,
         indices (2, Q), signed offsets from the cells in cell units (2, Q), weights (2, Q) that sum to one:
         the length of the interval to the opposite cell.
     """
-    position = (positions - (stride - 1) / 2) / stride
+    position = _in_cells(positions, stride)
     below = torch.floor(position)
     offsets = torch.stack([position - below, position - below - 1])
     indices = torch.stack([below, below + 1]).clamp(0, num_cells - 1).long()
     return indices, offsets, offsets.flip(0).abs()
+
+
+def _in_cells(positions: Tensor, stride: int) -> Tensor:
+    return (positions - (stride - 1) / 2) / stride
+
+
+class PhaseTable(NamedTuple):
+    """Positions on one axis that repeat from cell to cell: P phases, each at its own place in the cell."""
+
+    cells: Tensor  # (h,) the cells that are needed, in a row, the border repeated
+    starts: list[int]  # (P,) which of them is below the first position of every phase
+    offsets: Tensor  # (2, P) as of `two_nearest`
+    weights: Tensor  # (2, P)
+
+
+@torch.jit.unused
+def phase_table(positions: Tensor, stride: int, num_cells: int) -> PhaseTable | None:
+    """None where positions do not repeat: every P-th must lie exactly one cell further."""
+    if len(positions) < 2:
+        return None
+    step = float(positions[1] - positions[0])
+    count = round(stride / step) if step > 0 else 0
+    if not 0 < count < len(positions) or bool((positions[count:] - positions[:-count] != stride).any()):
+        return None
+    below = torch.floor(_in_cells(positions, stride)).long()
+    first, last = int(below[0]), int(below[-1]) + 1
+    cells = torch.arange(first, last + 1).clamp(0, num_cells - 1)
+    _, offsets, weights = two_nearest(positions[:count], stride, num_cells)
+    return PhaseTable(cells, (below[:count] - first).tolist(), offsets, weights)
 
 
 def sample_plane(plane: Tensor, rows: Tensor, columns: Tensor) -> Tensor:

@@ -7,10 +7,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from hmf_networks.ops import _scan_mamba_ssm, _scan_native_kernel, _scan_triton
 from hmf_networks.ops._scan_chunked import scan_chunked, without_autocast
+from hmf_networks.ops._scan_mamba_ssm import scan_mamba_ssm
 from hmf_networks.ops._scan_native import scan_native
-from hmf_networks.ops._scan_native_kernel import is_available
+from hmf_networks.ops._scan_operator import scan_operator
 from hmf_networks.ops._scan_reference import scan_reference
+from hmf_networks.ops._scan_triton import scan_triton
 
 logger = logging.getLogger(__name__)
 
@@ -18,9 +21,18 @@ BACKENDS: dict[str, Callable[..., Tensor]] = {
     "reference": scan_reference,
     "chunked": scan_chunked,
     "native": scan_native,
+    "operator": scan_operator,
+    "triton": scan_triton,
+    "mamba_ssm": scan_mamba_ssm,
 }
 _said: set[str] = set()  # backends whose pick was logged
-PROBES: dict[str, Callable[[], bool]] = {"native": is_available}  # the others need torch alone
+PROBES: dict[str, Callable[[], bool]] = {  # the others need torch alone
+    "native": _scan_native_kernel.is_available,
+    "operator": torch.compiler.is_exporting,
+    "triton": _scan_triton.is_available,
+    "mamba_ssm": _scan_mamba_ssm.is_available,
+}
+PREFERRED = {"cpu": ("native",), "cuda": ("triton", "mamba_ssm")}  # else, and for float64, "chunked"
 
 
 def selective_scan(
@@ -105,13 +117,15 @@ def resolve_backend(u: Tensor, backend: str) -> str:
 
 def _pick(u: Tensor) -> str:
     """In a fixed order and never by timing, so that results repeat."""
-    if torch.jit.is_tracing() or torch.compiler.is_exporting():  # type: ignore[attr-defined,no-untyped-call]
+    if torch.compiler.is_exporting():
+        return "operator"
+    if torch.jit.is_tracing():  # type: ignore[attr-defined,no-untyped-call]
         return "chunked"
     wish = os.environ.get("HMF_SCAN_BACKEND", "auto")
     if wish not in ("", "auto"):
         return wish
-    on_cpu = u.device.type == "cpu" and u.dtype != torch.float64
-    return "native" if on_cpu and _is_available("native") else "chunked"
+    preferred = () if u.dtype == torch.float64 else PREFERRED.get(u.device.type, ())
+    return next((name for name in preferred if _is_available(name)), "chunked")
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]

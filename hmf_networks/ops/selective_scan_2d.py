@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 
 from hmf_networks.ops._scan_chunked import without_autocast
+from hmf_networks.ops._scan_native import scan_2d_native
+from hmf_networks.ops._scan_triton import scan_2d_triton
 from hmf_networks.ops.scan_order import maps_to_sequences, sequences_to_map
 from hmf_networks.ops.selective_scan import resolve_backend, selective_scan
 
-WITHOUT_COPIES: dict[str, Callable[..., Tensor]] = {}
+WITHOUT_COPIES: dict[str, Callable[..., Tensor]] = {"native": scan_2d_native, "triton": scan_2d_triton}
 
 
 def selective_scan_2d(
@@ -86,16 +88,10 @@ def _by_sequences(
     backend: str,
 ) -> Tensor:
     batch, height, width, directions, channels = delta.shape
+    sizes = [channels, channels, B.shape[-1], C.shape[-1]]
+    maps = torch.cat([u.unsqueeze(3).expand_as(delta), delta, B, C], dim=-1)  # once for all: a smaller graph
+    u_s, delta_s, B_s, C_s = maps_to_sequences(maps).split_with_sizes(sizes, dim=2)  # B K d L, .., B K N L
     y = selective_scan(
-        maps_to_sequences(u.unsqueeze(3).expand(-1, -1, -1, directions, -1)).flatten(1, 2),
-        maps_to_sequences(delta).flatten(1, 2),
-        A,
-        maps_to_sequences(B),
-        maps_to_sequences(C),
-        D,
-        None,
-        delta_bias,
-        delta_softplus,
-        backend,
+        u_s.flatten(1, 2), delta_s.flatten(1, 2), A, B_s, C_s, D, None, delta_bias, delta_softplus, backend
     )
-    return sequences_to_map(y.reshape(batch, directions, channels, -1), height, width)
+    return sequences_to_map(y.to(u.dtype).reshape(batch, directions, channels, -1), height, width)

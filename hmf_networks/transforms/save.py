@@ -4,6 +4,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Hashable, Mapping, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from hmf_networks import __version__
 from hmf_networks.atomic import write_whole
+from hmf_networks.background import in_background
 from hmf_networks.naming import check_switch, output_path
 from hmf_networks.nifti.read import read_header
 from hmf_networks.nifti.write import write_volume_like
@@ -34,7 +36,8 @@ class SaveSynthesisd(MapTransform):
         weights_path: the weights used; their hash goes into the sidecar.
         preview: also write a three-plane picture.
 
-    The sample gains `output_path`.
+    The sample gains `output_path`. Files are there when the call returns; where `behind` was set, each is
+    there before the next is begun, and the last after `finish`.
     """
 
     def __init__(
@@ -52,19 +55,36 @@ class SaveSynthesisd(MapTransform):
         self.target, self.sources = target, tuple(sources)
         self.weights_path = weights_path
         self.preview = check_switch("preview", preview)
+        self.behind = False
+        self._writing: Future[None] | None = None
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         sample: dict[Any, Any] = dict(data)
         path = self.output_dir / output_path(sample, self.target)
         prediction = sample[self.keys[0]]
         _check_back_on_grid(prediction, sample["source_paths"][0])
-        values = _numpy(prediction[0])
+        sample["output_path"] = str(path)
+        self._wait()
+        self._writing = in_background(self._write, sample, _numpy(prediction[0]), path)
+        if not self.behind:
+            self._wait()
+        return sample
+
+    def finish(self) -> None:
+        """Wait for the last file; from now on each call waits for its own."""
+        self.behind = False
+        self._wait()
+
+    def _wait(self) -> None:
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
+
+    def _write(self, sample: Mapping[Any, Any], values: NDArray[np.float32], path: Path) -> None:
         write_volume_like(sample["source_paths"][0], values, path)
         write_whole(_beside(path, ".json"), json.dumps(self._sidecar(sample), indent=2) + "\n")
         if self.preview:
             write_whole(_beside(path, ".png"), self._picture(sample, values))
-        sample["output_path"] = str(path)
-        return sample
 
     def _sidecar(self, sample: Mapping[Hashable, Any]) -> dict[str, Any]:
         return {

@@ -16,6 +16,7 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from torch import Tensor
 
+from hmf_networks.naming import check_switch
 from hmf_networks.ops.coordinates import pixel_centres
 
 logger = logging.getLogger(__name__)
@@ -74,6 +75,16 @@ def pad_planes(planes: Tensor, size: tuple[int, int], value: float = -1.0) -> tu
     return F.pad(planes, padding, value=value), before
 
 
+def foreground_box(planes: Tensor) -> tuple[slice, slice]:
+    """Fewest rows and columns of (B, C, H, W) in [-1, 1] that hold all signal; all where there is none."""
+    signal = (planes > -1).flatten(0, 1).any(dim=0)
+    if not signal.any():
+        return slice(None), slice(None)
+    occupied = (torch.nonzero(signal.any(dim=across)).flatten() for across in (1, 0))
+    rows, columns = (slice(int(where[0]), int(where[-1]) + 1) for where in occupied)
+    return rows, columns
+
+
 def crop_planes(planes: Tensor, size: tuple[int, int]) -> Tensor:
     """Cut out at most `size` around the centre."""
     start = [max(0, (have - wanted) // 2) for wanted, have in zip(size, planes.shape[2:], strict=True)]
@@ -95,6 +106,7 @@ class PlanesToGridd(MapTransform):
         pixel_mm: pixel size; a volume within half a pixel of it over the whole plane is not interpolated.
         size: plane size, e.g. [256, 256].
         plane: see `slice_axis`; the slice axis becomes the last.
+        box: first cut out the box around the signal of the first key.
     """
 
     def __init__(
@@ -104,16 +116,22 @@ class PlanesToGridd(MapTransform):
         pixel_mm: float = 1.0,
         size: Sequence[int] = (256, 256),
         plane: str = "axial",
+        box: bool = False,
     ) -> None:
         super().__init__(keys)
         self.pixel_mm, self.size, self.plane = pixel_mm, (int(size[0]), int(size[1])), plane
+        self.box = check_switch("foreground_box", box)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         sample = dict(data)
-        for key in self.keys:
+        rows, columns = slice(None), slice(None)
+        for number, key in enumerate(self.keys):
             spacing = voxel_spacing_mm(sample[key])
             axis = slice_axis(spacing, self.plane)
             planes = sample[key].as_subclass(Tensor).movedim(1 + axis, 0)  # Z C H W
+            if self.box and number == 0:
+                rows, columns = foreground_box(planes)
+            planes = planes[:, :, rows, columns]
             in_plane = [spacing[a] for a in range(3) if a != axis]
             height, width = (
                 resampled_size(n, mm, self.pixel_mm) for n, mm in zip(planes.shape[2:], in_plane, strict=True)

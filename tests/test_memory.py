@@ -1,0 +1,109 @@
+"""Batches that fit, and what happens when they do not."""
+
+import logging
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from hmf_networks.engines import SliceSynthesisInferer, memory
+from hmf_networks.engines.memory import batch_for_memory, free_bytes
+
+CPU = torch.device("cpu")
+NO_MEMORY = RuntimeError(
+    "[enforce fail at alloc_cpu.cpp:132] DefaultCPUAllocator: can't allocate memory: you tried"
+)
+
+
+class Greedy(nn.Module):
+    """Fails with more planes at a time than it is said to bear."""
+
+    def __init__(self, bears: int, error: Exception = NO_MEMORY) -> None:
+        super().__init__()
+        self.bears, self.error, self.batches = bears, error, []
+
+    def forward(self, image: Tensor, coordinates: tuple[Tensor, Tensor]) -> Tensor:
+        if len(image) > self.bears:
+            raise self.error
+        self.batches.append(len(image))
+        return image[:, :1, : len(coordinates[0]), : len(coordinates[1])]
+
+
+def synthesise(network: nn.Module, **options) -> Tensor:
+    torch.manual_seed(0)
+    inferer = SliceSynthesisInferer(size=(16, 16), **options)
+    return inferer(torch.rand(1, 2, 16, 16, 11), network)
+
+
+@pytest.mark.parametrize("error", [NO_MEMORY, MemoryError("selective scan"), torch.OutOfMemoryError("CUDA")])
+def test_a_batch_too_large_is_halved_with_one_warning_and_the_same_result(error, caplog):
+    network = Greedy(bears=3, error=error)
+    with caplog.at_level(logging.WARNING):
+        halved = synthesise(network, batch_size=8)
+    assert network.batches == [2, 2, 2, 2, 2, 1]
+    assert [record.message for record in caplog.records] == [
+        "out of memory with 8 planes at a time: going on with 4",
+        "out of memory with 4 planes at a time: going on with 2",
+    ]
+    assert torch.equal(halved, synthesise(Greedy(bears=8), batch_size=8))
+
+
+@pytest.mark.parametrize("batch_size", [0, -4])
+def test_a_batch_of_nothing_is_refused(batch_size):
+    with pytest.raises(ValueError, match="batch_size must be at least 1, or null"):
+        SliceSynthesisInferer(batch_size=batch_size)
+
+
+def test_the_next_volume_starts_with_what_was_learned():
+    network, inferer = Greedy(bears=2), SliceSynthesisInferer(size=(16, 16), batch_size=4)
+    for _ in range(2):
+        inferer(torch.rand(1, 2, 16, 16, 4), network)
+    assert network.batches == [2, 2, 2, 2]
+
+
+def test_a_plane_that_is_too_large_by_itself_is_an_error_that_tells_the_cure():
+    with pytest.raises(MemoryError, match="single plane: take a narrower network"):
+        synthesise(Greedy(bears=0), batch_size=2)
+
+
+def test_any_other_error_is_not_taken_for_a_lack_of_memory():
+    with pytest.raises(RuntimeError, match="shapes"):
+        synthesise(Greedy(bears=1, error=RuntimeError("shapes do not match")), batch_size=2)
+    with pytest.raises(ValueError, match="odd"):
+        synthesise(Greedy(bears=1, error=ValueError("odd")), batch_size=2)
+
+
+def test_a_batch_takes_half_of_the_free_memory_and_is_never_empty(monkeypatch):
+    plane = memory.BYTES_PER_PIXEL * 100 * 50
+    for free, batch in [(0, 1), (2 * plane, 1), (4 * plane, 2), (7 * plane, 3), (10**12, 4), (None, 4)]:
+        monkeypatch.setattr(memory, "free_bytes", lambda _, free=free: free)
+        assert batch_for_memory((100, 50), CPU) == batch
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks /proc")
+def test_free_memory_is_some_megabytes_at_least():
+    assert 2**24 < free_bytes(CPU) < 2**50
+
+
+KEEP = """
+import resource, torch
+from hmf_networks.engines.memory import keep_freed_memory
+torch.set_num_threads(1)
+keep_freed_memory()
+faults = [0]
+for _ in range(8):
+    tensors = [torch.ones(8_000_000) for _ in range(3)]
+    del tensors
+    faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+print(min(after - before for before, after in zip(faults[1:], faults[2:])))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="an option of glibc")
+@pytest.mark.slow
+def test_freed_memory_is_not_given_back_page_by_page():
+    """96 MB are 23,000 pages; a system that hands out larger pages has fewer faults at once."""
+    done = subprocess.run([sys.executable, "-c", KEEP], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 1000

@@ -11,7 +11,9 @@ import functools
 import logging
 import math
 import os
+from contextlib import AbstractContextManager, nullcontext
 from types import ModuleType
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -22,12 +24,9 @@ from hmf_networks.ops._scan_probe import smoke_test
 logger = logging.getLogger(__name__)
 
 STEPS = 8  # tokens of a tile: what a program keeps in registers, and the distance of kept states
-ROWS, STATE_LANES, LANES = (
-    1,
-    4,
-    8,
-)  # channels of a thread; a warp is 4 states x 8 channels: no register is spilt
-BLOCK = ROWS * LANES  # channels of a program
+WIDE = {"ROWS": 2, "STATE_LANES": 2}  # channels of a thread, states of a warp: the fewest instructions
+NARROW = {"ROWS": 1, "STATE_LANES": 4}  # four times the warps
+WARPS_TO_FILL = 1024  # two for each scheduler of an H100
 LOG2_E = 1 / math.log(2)
 
 
@@ -135,21 +134,22 @@ def scan_triton_forward(
     keep_starts: bool,
 ) -> tuple[Tensor, Tensor]:
     """Outputs of every direction, (B, H, W, K, d), and states at the tile starts, (B, K, tiles, N, d)."""
-    y, starts = _outputs(delta, A, keep_starts)
-    batch, height, width, directions, channels = delta.shape
+    y, starts = _outputs(delta, A, turning, keep_starts)
+    batch, _, _, directions, channels = delta.shape
     states = delta.new_zeros((batch, directions, A.shape[1], channels), dtype=torch.float32)
-    _kernels().walk[_grid(delta)](
-        u, delta, _states_first(A, directions), B, C, D, delta_bias, y, states, starts,
-        _strides(u, directions), delta.stride(), B.stride(), C.stride(),
-        (height, width, directions, channels, A.shape[1]),
-        TURNING=turning, SOFTPLUS=delta_softplus, KEEP_STARTS=keep_starts, **_TILE,
-    )  # fmt: skip
+    grid, options = _launch(delta, A.shape[1], turning)
+    with _on_device_of(u):
+        _kernels().walk[grid](
+            u, delta, _states_first(A, directions), B, C, D, delta_bias, y, states, starts,
+            _strides(u, directions), delta.stride(), B.stride(), C.stride(),
+            SOFTPLUS=delta_softplus, KEEP_STARTS=keep_starts, **options,
+        )  # fmt: skip
     return y, starts
 
 
 @scan_triton_forward.register_fake
 def _(u, delta, A, B, C, D, delta_bias, delta_softplus, turning, keep_starts):  # type: ignore[no-untyped-def] # noqa: ARG001
-    return _outputs(delta, A, keep_starts)
+    return _outputs(delta, A, turning, keep_starts)
 
 
 @torch.library.custom_op("hmf::scan_triton_backward", mutates_args=())
@@ -167,20 +167,22 @@ def scan_triton_backward(
     starts: Tensor,
 ) -> list[Tensor]:
     """Gradients of u, delta, A, B, C, D and delta_bias; an empty tensor for what is not there."""
-    batch, height, width, directions, channels = delta.shape
-    states, blocks = A.shape[1], -(-channels // BLOCK)
+    batch, _, _, directions, channels = delta.shape
+    states = A.shape[1]
+    grid, options = _launch(delta, states, turning)
+    blocks = grid[0] // (batch * directions)
     new = functools.partial(torch.empty, dtype=torch.float32, device=u.device)
     grad_u, grad_delta = new(delta.shape), new(delta.shape)
     grad_B, grad_C = new((blocks, *B.shape)), new((blocks, *C.shape))
     grad_D, grad_bias = new((batch, directions, channels)), new((batch, directions, channels))
     carries, grad_A = (new((batch, directions, states, channels)).zero_() for _ in range(2))
-    _kernels().walk_back[_grid(delta)](
-        grad_y, u, delta, _states_first(A, directions), B, C, D, delta_bias, starts, carries,
-        grad_u, grad_delta, grad_A, grad_B, grad_C, grad_D, grad_bias,
-        grad_y.stride(), _strides(u, directions), delta.stride(), B.stride(), C.stride(),
-        (height, width, directions, channels, states),
-        TURNING=turning, SOFTPLUS=delta_softplus, **_TILE,
-    )  # fmt: skip
+    with _on_device_of(u):
+        _kernels().walk_back[grid](
+            grad_y, u, delta, _states_first(A, directions), B, C, D, delta_bias, starts, carries,
+            grad_u, grad_delta, grad_A, grad_B, grad_C, grad_D, grad_bias,
+            grad_y.stride(), _strides(u, directions), delta.stride(), B.stride(), C.stride(),
+            SOFTPLUS=delta_softplus, **options,
+        )  # fmt: skip
     return [
         (grad_u if u.shape[3] == directions else grad_u.sum(3, keepdim=True)).to(u.dtype),
         grad_delta.to(delta.dtype),
@@ -214,20 +216,51 @@ def _differentiate(ctx, grad_y, _grad_starts):  # type: ignore[no-untyped-def]
 
 scan_triton_forward.register_autograd(_differentiate, setup_context=_setup_context)
 
-_TILE = {"STEPS": STEPS, "ROWS": ROWS, "STATE_LANES": STATE_LANES, "LANES": LANES, "num_warps": 1}
 
-
-def _outputs(delta: Tensor, A: Tensor, keep_starts: bool) -> tuple[Tensor, Tensor]:
-    batch, height, width, directions, channels = delta.shape
-    tiles = -(-height * width // STEPS)
-    starts_shape = (batch, directions, tiles, A.shape[1], channels) if keep_starts else (0,)
-    new = functools.partial(torch.empty, dtype=torch.float32, device=delta.device)
-    return new(delta.shape), new(starts_shape)
-
-
-def _grid(delta: Tensor) -> tuple[int]:
+def _outputs(delta: Tensor, A: Tensor, turning: bool, keep_starts: bool) -> tuple[Tensor, Tensor]:
     batch, _, _, directions, channels = delta.shape
-    return (batch * directions * -(-channels // BLOCK),)
+    starts_shape = (batch, directions, _most_tiles(delta, turning), A.shape[1], channels)
+    new = functools.partial(torch.empty, dtype=torch.float32, device=delta.device)
+    return new(delta.shape), new(starts_shape if keep_starts else (0,))
+
+
+def _most_tiles(delta: Tensor, turning: bool) -> int:
+    """Of a walk along the rows or, where that takes more, along the columns; no tile crosses a line's end."""
+    _, height, width, directions, _ = delta.shape
+    along_rows, along_columns = height * _ceil(width, STEPS), width * _ceil(height, STEPS)
+    return max(along_rows, along_columns) if turning and directions > 2 else along_rows
+
+
+def _launch(delta: Tensor, states: int, turning: bool) -> tuple[tuple[int], dict[str, Any]]:
+    """Grid, one warp for each batch entry, direction and block of channels, and what both kernels are told.
+
+    Shapes alone decide how a warp is shared by states and channels, never a timing: results repeat.
+    """
+    batch, height, width, directions, channels = delta.shape
+    is_wide = batch * directions * _ceil(channels, 32) >= WARPS_TO_FILL
+    tile = WIDE if is_wide else NARROW
+    state_lanes = min(tile["STATE_LANES"], 1 << (states - 1).bit_length())  # powers of two
+    lanes = 32 // state_lanes
+    options = {
+        "sizes": (height, width, directions, channels, states, _most_tiles(delta, turning)),
+        "TURNING": turning,
+        "STEPS": STEPS,
+        "ROWS": tile["ROWS"],
+        "STATE_LANES": state_lanes,
+        "LANES": lanes,
+        "num_warps": 1,
+        "enable_fp_fusion": True,  # off by default in newer Triton
+    }
+    return (batch * directions * _ceil(channels, tile["ROWS"] * lanes),), options
+
+
+def _ceil(count: int, size: int) -> int:
+    return (count + size - 1) // size
+
+
+def _on_device_of(x: Tensor) -> AbstractContextManager[Any]:
+    """Triton launches on the current device, whichever the tensors lie on."""
+    return torch.cuda.device(x.device) if x.is_cuda else nullcontext()
 
 
 def _strides(x: Tensor, directions: int) -> tuple[int, ...]:

@@ -13,6 +13,7 @@ fill `cc_flag`, or nine architectures are compiled, and run `MAMBA_FORCE_BUILD=T
 """
 
 import argparse
+import functools
 import json
 import sys
 import time
@@ -68,14 +69,42 @@ def equality() -> dict[str, Any]:
         torch.set_default_device("cpu")
 
 
-def limits() -> dict[str, float]:
-    """Gigabytes a second of a copy, 10^9 exponentials a second of a kernel that does little else."""
+def memory() -> dict[str, float]:
+    """Gigabytes a second of a copy, read and written."""
     source = torch.ones(2**28, device=CUDA)
     target = torch.empty_like(source)
-    copied = 2 * 4 * len(source) / milliseconds(lambda: target.copy_(source)) / 1e6
-    few = torch.rand(2**20, device=CUDA)  # stays in the cache
-    exponentials = len(few) / milliseconds(lambda: torch.exp2(few, out=few.clone())) / 1e6
-    return {"GB/s": copied, "10^9 exp/s, launch and cache included": exponentials}
+    return {"GB/s": 2 * 4 * len(source) / milliseconds(lambda: target.copy_(source)) / 1e6}
+
+
+def exponentials() -> dict[str, float]:
+    """10^9 exponentials a second of a kernel that does little else: a chain of them for each number."""
+    chain = 256
+    code = (
+        f"template <typename T> T chain(T x) {{ for (int i = 0; i < {chain}; ++i) x = exp2f(-x); return x; }}"
+    )
+    kernel = torch.cuda.jiterator._create_jit_fn(code)
+    numbers = torch.rand(2**22, device=CUDA)
+    return {"10^9 exp/s": chain * len(numbers) / milliseconds(lambda: kernel(numbers)) / 1e6}
+
+
+def limits(found: dict[str, Any]) -> dict[str, Any]:
+    """Milliseconds that forward takes at least: its numbers moved once, an exponential for each state."""
+    batch, channels, length, states = LONG
+    needs = {
+        "sequences": (4 * batch * length * (3 * channels + 2 * states), batch * length * channels * states)
+    }
+    batch, height, width, directions, channels, states = MAP.values()
+    tokens = batch * height * width
+    numbers = tokens * (2 * channels + directions * (channels + 2 * states))
+    for dtype in (torch.float32, torch.bfloat16):
+        needs[f"maps, {dtype}"] = dtype.itemsize * numbers, tokens * directions * channels * states
+    return {
+        name: {
+            "memory ms": moved / found["memory"]["GB/s"] / 1e6,
+            "exponentials ms": exponents / found["exponentials"]["10^9 exp/s"] / 1e6,
+        }
+        for name, (moved, exponents) in needs.items()
+    }
 
 
 def sequences() -> dict[str, Any]:
@@ -98,8 +127,8 @@ def _times(
     }
 
 
-def maps(dtype: torch.dtype) -> dict[str, Any]:
-    """Four directions at 64 x 64, batch 16, 512 channels: each backend with the copies that it needs."""
+def maps(name: str, dtype: torch.dtype) -> dict[str, float]:
+    """Four directions at 64 x 64, batch 16, 512 channels; a backend with the copies that it needs."""
     torch.manual_seed(0)
     batch, height, width, directions, channels, states = MAP.values()
     of_tokens = (batch, height, width, directions)
@@ -116,21 +145,13 @@ def maps(dtype: torch.dtype) -> dict[str, Any]:
     leaves = {name: x.requires_grad_() for name, x in leaves.items()}
     towards = torch.randn_like(leaves["u"])
 
-    def forward(name: str) -> Tensor:
+    def forward() -> Tensor:
         return selective_scan_2d(**leaves, delta_softplus=True, backend=name)
 
-    rows = {}
-    for name in there(FASTEST[:2]):
-        with torch.no_grad():
-            alone = milliseconds(lambda name=name: forward(name))
-        both = milliseconds(
-            lambda name=name: torch.autograd.grad(forward(name), list(leaves.values()), towards)
-        )
-        rows[name] = {"forward ms": alone, "both ms": both}
-    numbers = batch * height * width * directions * channels
-    rows["exponentials of forward, 10^9"] = numbers * states / 1e9
-    rows["GB read and written by forward"] = dtype.itemsize * numbers * (1 + 2 / directions) / 1e9
-    return rows
+    with torch.no_grad():
+        alone = milliseconds(forward)
+    both = milliseconds(lambda: torch.autograd.grad(forward(), list(leaves.values()), towards))
+    return {"forward ms": alone, "both ms": both}
 
 
 def training() -> dict[str, Any]:
@@ -138,13 +159,11 @@ def training() -> dict[str, Any]:
     network = HMFMambaINR(2, 2, 1).to(CUDA, memory_format=torch.channels_last).train()
     judge = PatchDiscriminator(spatial_dims=2, channels=64, in_channels=3, num_layers_d=3).to(CUDA)
     image = (torch.rand(16, 2, 256, 256, device=CUDA) * 2 - 1).to(memory_format=torch.channels_last)
-    torch.cuda.reset_peak_memory_stats()
     with torch.autocast("cuda", torch.bfloat16):
         whole = milliseconds(lambda: training_step(network, judge, network, image))
         with scans_left_out():
             without = milliseconds(lambda: training_step(network, judge, network, image))
-    peak = torch.cuda.max_memory_allocated() / 2**30
-    return {"images/s": 16e3 / whole, "share of the scans": 1 - without / whole, "peak GiB": peak}
+    return {"images/s": 16e3 / whole, "share of the scans": 1 - without / whole}
 
 
 def brain() -> dict[str, Any]:
@@ -165,12 +184,15 @@ def brain() -> dict[str, Any]:
     return rows
 
 
-def steps() -> Iterator[tuple[str, Callable[[], Any]]]:
+def steps(found: dict[str, Any]) -> Iterator[tuple[str, Callable[[], Any]]]:
     yield "equal to the loop", equality
-    yield "limits", limits
+    yield "memory", memory
+    yield "exponentials", exponentials
+    yield "limits", lambda: limits(found)
     yield "sequences", sequences
-    yield "maps, float32", lambda: maps(torch.float32)
-    yield "maps, bfloat16", lambda: maps(torch.bfloat16)
+    for dtype in (torch.float32, torch.bfloat16):
+        for name in there(FASTEST):
+            yield f"maps, {dtype}, {name}", functools.partial(maps, name, dtype)
     yield "training", training
     yield "brain", brain
 
@@ -186,11 +208,12 @@ def main() -> None:
         "torch": torch.__version__,
         "backends": available_backends(),
     }
-    for name, step in steps():
+    for name, step in steps(found):
+        torch.cuda.reset_peak_memory_stats()
         try:
-            found[name] = step()
+            found[name] = step() | {"peak GiB": torch.cuda.max_memory_allocated() / 2**30}
         except Exception as error:  # noqa: BLE001 -- device time is dear: the rest is measured all the same
-            found[name] = f"{type(error).__name__}: {error}"
+            found[name] = {"failed": f"{type(error).__name__}: {error}"}
         print(f"{name}: {json.dumps(found[name], indent=1)}", flush=True)
         options.json.write_text(json.dumps(found, indent=1) + "\n")
         torch.cuda.empty_cache()

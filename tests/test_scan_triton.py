@@ -27,7 +27,7 @@ interpreted = pytest.mark.skipif(
 # batch, height, width, channels, states: parts of a tile, of a block of channels and of a bite of states
 SIZES = {
     "odd": (1, 2, 5, 12, 3),
-    "two tiles": (2, 3, 4, 8, 4),
+    "lines of two tiles": (2, 2, 9, 8, 4),
     "one": (1, 1, 1, 3, 1),
     "states": (1, 2, 3, 9, 9),
 }
@@ -83,6 +83,22 @@ def test_a_map_is_walked_as_its_sequences_are_in_value_and_gradient(size, direct
     found = torch.autograd.grad(y, list(inputs.values()), towards)
     wanted = torch.autograd.grad(exact, list(exact_inputs.values()), towards.double())
     assert_near([y, *found], [exact, *wanted])
+
+
+@interpreted
+def test_the_big_blocks_of_big_batches_give_the_same(monkeypatch):
+    inputs = random_inputs((1, 2, 9, 34, 3), 2)
+    towards = torch.randn(1, 2, 9, 34)
+
+    def results() -> list[Tensor]:
+        y = selective_scan_2d(**inputs, delta_softplus=True, backend="triton")
+        return [y, *torch.autograd.grad(y, list(inputs.values()), towards)]
+
+    small = results()
+    monkeypatch.setattr(_scan_triton, "WARPS_TO_FILL", 1)
+    big = results()
+    assert_near(big, [x.double() for x in small])
+    assert not torch.equal(big[0], small[0])  # sums in another order: it was another layout
 
 
 @interpreted
@@ -183,6 +199,8 @@ def test_without_a_gpu_nothing_is_tried(monkeypatch):
 def test_the_test_of_a_kernel_tells_right_from_wrong_and_quotes_what_was_raised(monkeypatch):
     monkeypatch.setattr(Tensor, "cuda", lambda self: self)
     assert smoke_test(scan_reference) == ""
+    with torch.inference_mode():
+        assert smoke_test(scan_reference) == ""
     assert "differs from the definition" in smoke_test(lambda *a, **k: 1.01 * scan_reference(*a, **k))
 
     def no_gradient(u, *arguments, **options):

@@ -245,7 +245,7 @@ def test_mamba_ssm_is_called_once_for_all_groups_in_the_types_and_layout_it_want
 
     def selective_scan_fn(u, delta, A, B, C, D=None, z=None, delta_bias=None, delta_softplus=False):
         calls.append(u.shape)
-        assert {x.dtype for x in (u, delta, B, C, z)} == {torch.bfloat16}
+        assert {x.dtype for x in (u, delta, B, C, z)} == {torch.float32}
         assert {x.dtype for x in (A, D, delta_bias)} == {torch.float32}
         assert all(x.stride(-1) == 1 for x in (u, delta, B, C, z, A, D, delta_bias))
         plain = [x.as_subclass(Tensor) for x in (u, delta, A, B, C, D, z, delta_bias)]
@@ -257,11 +257,12 @@ def test_mamba_ssm_is_called_once_for_all_groups_in_the_types_and_layout_it_want
         monkeypatch.setitem(sys.modules, name, module)
     _scan_mamba_ssm._kernel.cache_clear()
     inputs = {name: x.detach() for name, x in sequences(random_inputs(SIZES["odd"], 2)).items()}
-    inputs["u"] = inputs["u"].mT.contiguous().mT.bfloat16()  # others are narrowed with it
+    inputs["u"] = inputs["u"].mT.contiguous().mT.bfloat16()  # widened to the others
     inputs["z"] = torch.randn(inputs["u"].shape)
     wanted = scan_reference(**{**inputs, "u": inputs["u"].float()}, delta_softplus=True)
     inputs["u"] = inputs["u"].as_subclass(PretendsToBeCuda)
     found = _scan_mamba_ssm.scan_mamba_ssm(**inputs, delta_softplus=True)
     _scan_mamba_ssm._kernel.cache_clear()
     assert len(calls) == 1
-    assert_near([found.float()], [wanted.double()], tolerance=2e-2)
+    assert found.dtype == torch.bfloat16
+    assert_near([found.float()], [wanted.double()], tolerance=4e-3)

@@ -54,15 +54,17 @@ def scan_mamba_ssm(
 ) -> Tensor:
     """Scan all groups in one call; shapes as in `selective_scan`. Types as its kernel wants them.
 
-    What varies with time shares one type, parameters are float32, and time lies closest in memory.
+    What varies with time shares one type, the widest; parameters are float32, and time lies closest in memory.
     """
     if u.device.type != "cuda" or u.dtype == torch.float64 or A.shape[1] > MOST_STATES:
         raise ValueError(
             f"backend 'mamba_ssm' is for float32 on CUDA and at most {MOST_STATES} states, "
             f"got {u.dtype} on {u.device} and {A.shape[1]}; try 'chunked'"
         )
-    series = [None if x is None else x.to(u.dtype).contiguous() for x in (u, delta, B, C, z)]
+    present = [x.dtype for x in (u, delta, B, C, z) if x is not None]
+    widest = functools.reduce(torch.promote_types, present)
+    series = [None if x is None else x.to(widest).contiguous() for x in (u, delta, B, C, z)]
     u_s, delta_s, B_s, C_s, z_s = series
     parameters = [None if x is None else x.float().contiguous() for x in (A, D, delta_bias)]
     A_p, D_p, bias = parameters
-    return _kernel()(u_s, delta_s, A_p, B_s, C_s, D_p, z_s, bias, delta_softplus)
+    return _kernel()(u_s, delta_s, A_p, B_s, C_s, D_p, z_s, bias, delta_softplus).to(u.dtype)

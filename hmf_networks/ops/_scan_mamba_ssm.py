@@ -54,7 +54,7 @@ def scan_mamba_ssm(
 ) -> Tensor:
     """Scan all groups in one call; shapes as in `selective_scan`. Types as its kernel wants them.
 
-    What varies with time shares one type, the widest; parameters are float32, and time lies closest in memory.
+    What varies with time shares the widest type of all; parameters are float32; time lies closest in memory.
     """
     if u.device.type != "cuda" or u.dtype == torch.float64 or A.shape[1] > MOST_STATES:
         raise ValueError(

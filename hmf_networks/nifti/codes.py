@@ -1,23 +1,48 @@
-"""What can be wrong with a volume: a code, and what it means. docs/reliability.md has the same table."""
+"""What can be wrong with a volume: a code, what it means, what to do. docs/reliability.md has the same table."""
 
 from pathlib import Path
 from typing import NamedTuple
 
+
+class Fault(NamedTuple):
+    """One kind of fault, for all files that have it."""
+
+    meaning: str
+    cure: str
+
+
+AGAIN = "fetch the file again from where it came"
 ERRORS = {
-    "E_MISSING": "no such file, or the second file of a .hdr/.img pair is not there",
-    "E_EMPTY": "not one byte in the file, or in its gzip stream",
-    "E_NOT_NIFTI": "neither NIfTI-1 nor NIfTI-2: another format, or another file under this name",
-    "E_TRUNCATED": "the file ends before its header, its voxels or its gzip stream do",
-    "E_CORRUPT": "the gzip stream is damaged: its blocks, its checksum or its length are wrong",
-    "E_TOO_LARGE": "more voxels than max_voxels, or far more bytes than the header speaks of",
-    "E_HEADER": "header fields that contradict each other or make no sense",
-    "E_EXT": "a broken header extension: an impossible size, or it runs into the voxels",
-    "E_DIM": "not three axes with at least one voxel each, two of them longer",
-    "E_4D": "several volumes in one file: say which with --volume, or write it to its own file",
-    "E_DTYPE": "voxels that are no plain numbers: colours, complex, bits, or an unknown type",
-    "E_AFFINE": "no usable geometry: the matrix in force is singular or not finite, or voxels have no size",
-    "E_SCALE": "slope or intercept are not finite, or make values that no float32 can hold",
-    "E_NO_SIGNAL": "every voxel has the same value, or none is finite",
+    "E_MISSING": Fault("no such file, or none of the contrast, or half of a .hdr/.img pair", "add the file"),
+    "E_EMPTY": Fault("not one byte in the file, or in its gzip stream", AGAIN),
+    "E_NOT_NIFTI": Fault(
+        "neither NIfTI-1 nor NIfTI-2: another format under this name", "convert it to NIfTI"
+    ),
+    "E_TRUNCATED": Fault("the file ends before its header, its voxels or its gzip stream do", AGAIN),
+    "E_CORRUPT": Fault("the gzip stream is damaged: its blocks, its checksum or its length", AGAIN),
+    "E_TOO_LARGE": Fault(
+        "more voxels than max_voxels, or far more bytes than the header speaks of", "give a smaller volume"
+    ),
+    "E_HEADER": Fault("header fields that contradict each other or make no sense", "convert the scan anew"),
+    "E_EXT": Fault("a header extension of impossible size, or one that runs into the voxels", AGAIN),
+    "E_DIM": Fault("not three axes with a voxel each, two of them longer", "give one 3-D volume"),
+    "E_4D": Fault("several volumes in one file", "say which with --volume, counted from 0"),
+    "E_DTYPE": Fault(
+        "voxels that are no plain numbers: colours, complex, bits, or an unknown type", "store plain numbers"
+    ),
+    "E_AFFINE": Fault(
+        "no usable geometry: the matrix in force is singular or not finite, or voxels have no size",
+        "convert the scan anew, or set its sform",
+    ),
+    "E_SCALE": Fault(
+        "slope or intercept are not finite, or make values that no float32 can hold", "convert the scan anew"
+    ),
+    "E_NO_SIGNAL": Fault(
+        "every voxel has the same value, or none is finite", "give a scan that holds an image"
+    ),
+    "E_GRID": Fault(
+        "contrasts of one subject lie on different grids", "allow --regrid, or resample onto the first source"
+    ),
 }
 WARNINGS = {
     "W_QS_MISMATCH": "qform and sform are both set and place the volume differently; the sform counts",
@@ -48,12 +73,13 @@ class Complaint(Exception):  # noqa: N818
 
 
 class VolumeError(ValueError):
-    """A volume that cannot be used; the message begins with a code and names the file and the cure."""
+    """A volume that cannot be used: "<code> <path>: <problem>; <cure>", the cure by default that of its code."""
 
-    def __init__(self, code: str, path: str | Path, problem: str) -> None:
-        super().__init__(f"{code} {path}: {problem}")
+    def __init__(self, code: str, path: str | Path, problem: str, cure: str | None = None) -> None:
         self.code, self.path, self.problem = code, str(path), problem
+        self.cure = cure or ERRORS[code].cure
+        super().__init__(f"{code} {path}: {problem}; {self.cure}")
 
-    def __reduce__(self) -> tuple[type, tuple[str, str, str]]:
+    def __reduce__(self) -> tuple[type, tuple[str, str, str, str]]:
         """As the workers of a DataLoader send it; by default pickle would call with the message alone."""
-        return type(self), (self.code, self.path, self.problem)
+        return type(self), (self.code, self.path, self.problem, self.cure)

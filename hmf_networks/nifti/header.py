@@ -81,7 +81,7 @@ def parse_header(content: bytes) -> tuple[Header, list[Warned]]:
 
 def _raw_header(content: bytes) -> nibabel.Nifti1Header:
     if len(content) < 4:
-        raise Complaint("E_TRUNCATED", f"{len(content)} bytes are no header; fetch it again")
+        raise Complaint("E_TRUNCATED", f"{len(content)} bytes are no header")
     for cls in (nibabel.Nifti1Header, nibabel.Nifti2Header):
         size = cls.template_dtype.itemsize
         order = {size.to_bytes(4, "little"): "<", size.to_bytes(4, "big"): ">"}.get(content[:4])
@@ -90,19 +90,17 @@ def _raw_header(content: bytes) -> nibabel.Nifti1Header:
         if len(content) < size:
             raise Complaint(
                 "E_TRUNCATED",
-                f"it ends after {len(content)} of the {size} bytes of its header; fetch it again",
+                f"it ends after {len(content)} of the {size} bytes of its header",
             )
         magic = content[344:348] if cls is nibabel.Nifti1Header else content[4:12]
         if magic not in (*SINGLE_MAGICS, *PAIR_MAGICS):
             if magic[:3] in (b"n+2", b"ni2"):
-                raise Complaint(
-                    "E_HEADER", "its signature was damaged, as by a transfer as text; fetch it again"
-                )
-            raise Complaint("E_NOT_NIFTI", "no NIfTI signature; an Analyze file must be converted first")
+                raise Complaint("E_HEADER", "its signature was damaged, as by a transfer as text")
+            raise Complaint("E_NOT_NIFTI", "no NIfTI signature, as in Analyze")
         return cls(content[:size], endianness=order, check=False)
     if content[344:348] in (SINGLE_MAGICS[0], PAIR_MAGICS[0]):
-        raise Complaint("E_HEADER", f"the size of the header is given as {content[:4].hex()}; fetch it again")
-    raise Complaint("E_NOT_NIFTI", f"not a NIfTI volume{_other_format(content)}; convert it first")
+        raise Complaint("E_HEADER", f"the size of the header is given as {content[:4].hex()}")
+    raise Complaint("E_NOT_NIFTI", f"not a NIfTI volume{_other_format(content)}")
 
 
 def _other_format(content: bytes) -> str:
@@ -185,9 +183,7 @@ def check_extensions(content: bytes, order: str) -> list[Warned]:
     while rest.strip(b"\0"):
         size, kind = np.frombuffer(rest[:8].ljust(8, b"\0"), f"{order}i4").tolist()
         if not 8 <= size <= len(rest):
-            raise Complaint(
-                "E_EXT", f"a header extension of {size} bytes where {len(rest)} are left; fetch it again"
-            )
+            raise Complaint("E_EXT", f"a header extension of {size} bytes where {len(rest)} are left")
         if size % 16:
             warnings.append(Warned("W_EXT", f"a header extension of {size} bytes, no multiple of 16"))
         if kind not in extension_codes.value_set("code"):

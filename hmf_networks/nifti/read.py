@@ -87,7 +87,7 @@ def _read_header(stream: Stream) -> tuple[Header, list[Warned]]:
     """Up to the first voxel, in a single file."""
     start = stream.read_at_most(LARGEST_HEADER)
     if not start:
-        raise VolumeError("E_EMPTY", stream.path, "its gzip stream holds nothing; fetch it again")
+        raise VolumeError("E_EMPTY", stream.path, "its gzip stream holds nothing")
     try:
         header, warnings = parse_header(start)
         size = header.raw.template_dtype.itemsize
@@ -112,7 +112,7 @@ def _name_tells(stream: Stream) -> list[Warned]:
 
 def _choose(header: Header, volume: int | None, path: Path) -> int:
     if header.num_volumes > 1 and volume is None:
-        problem = f"{header.num_volumes} volumes in one file; say which with --volume, counted from 0"
+        problem = f"{header.num_volumes} volumes in one file"
         raise VolumeError("E_4D", path, problem)
     chosen = 0 if header.num_volumes == 1 else int(volume or 0)
     if not 0 <= chosen < header.num_volumes:
@@ -136,7 +136,7 @@ def _read_voxels(stream: Stream, header: Header, chosen: int) -> tuple[NDArray[n
         problem = f"{stream.size} bytes that unpack to {expected}: no image is so small"
         raise VolumeError("E_TOO_LARGE", stream.path, problem)
     if not stream.is_gzip and stream.size < expected:
-        problem = f"{stream.size} bytes; its voxels alone need {expected}; fetch it again"
+        problem = f"{stream.size} bytes; its voxels alone need {expected}"
         raise VolumeError("E_TRUNCATED", stream.path, problem)
     try:
         values = np.empty(num_voxels, np.float32)
@@ -159,7 +159,7 @@ def _read_voxels(stream: Stream, header: Header, chosen: int) -> tuple[NDArray[n
         what = (
             "none of its voxels is finite" if num_nonfinite == num_voxels else f"every voxel is {values[0]:g}"
         )
-        raise VolumeError("E_NO_SIGNAL", stream.path, f"{what}; give a scan that holds an image")
+        raise VolumeError("E_NO_SIGNAL", stream.path, f"{what}")
     warnings += _judge(values, num_nonfinite - num_huge, num_huge)
     return values.reshape(header.shape, order="F"), warnings
 
@@ -208,9 +208,7 @@ def _end(stream: Stream, what: str) -> list[Warned]:
     """Read to the end of the stream, so that its checksum is compared; a little may follow."""
     tail = len(stream.read_at_most(MAX_TAIL + 1))
     if tail > MAX_TAIL:
-        raise VolumeError(
-            "E_TOO_LARGE", stream.path, f"more than {MAX_TAIL} bytes follow its {what}; write it anew"
-        )
+        raise VolumeError("E_TOO_LARGE", stream.path, f"more than {MAX_TAIL} bytes follow its {what}")
     if tail or stream.has_garbage:
         size = str(tail) if tail else "some"
         return [Warned("W_TRAILING", f"{size} bytes follow its {what} and are not used")]

@@ -29,7 +29,7 @@ class Stream:
             self._file = self.path.open("rb")
         except OSError as error:
             raise VolumeError(
-                "E_MISSING", path, f"cannot be opened ({error.strerror}); correct its permissions"
+                "E_MISSING", path, f"cannot be opened ({error.strerror})", "correct its permissions"
             ) from error
         self._packed = self._from_file()
         self.is_gzip = self._packed.startswith(GZIP)
@@ -52,7 +52,7 @@ class Stream:
             raise VolumeError(
                 "E_TRUNCATED",
                 self.path,
-                f"it ends {count - len(content)} bytes before the end of {what}; fetch it again",
+                f"it ends {count - len(content)} bytes before the end of {what}",
             )
         return content
 
@@ -80,16 +80,14 @@ class Stream:
             try:
                 piece = self._unpacker.decompress(self._packed, most)
             except zlib.error as error:
-                raise VolumeError(
-                    "E_CORRUPT", self.path, f"its gzip stream is damaged ({error}); fetch it again"
-                ) from error
+                raise VolumeError("E_CORRUPT", self.path, f"its gzip stream is damaged ({error})") from error
             self._packed = self._unpacker.unused_data or self._unpacker.unconsumed_tail
             if piece:
                 return piece
             if not self._packed and not self._unpacker.eof:
                 self._packed = self._from_file()
                 if not self._packed:
-                    raise VolumeError("E_TRUNCATED", self.path, "its gzip stream has no end; fetch it again")
+                    raise VolumeError("E_TRUNCATED", self.path, "its gzip stream has no end")
 
     def _next_member(self) -> bool:
         """Go on with a further gzip stream in the same file; zeros pad some, other bytes are garbage."""
@@ -109,7 +107,7 @@ class Stream:
             return self._file.read(most)
         except OSError as error:
             raise VolumeError(
-                "E_TRUNCATED", self.path, f"cannot be read ({error.strerror}); check the disk"
+                "E_TRUNCATED", self.path, f"cannot be read ({error.strerror})", "check the disk"
             ) from error
 
 
@@ -119,15 +117,18 @@ def _size(path: Path) -> int:
         is_file, is_link = path.is_file(), path.is_symlink()
         size = path.stat().st_size if is_file else 0
     except (OSError, ValueError) as error:  # a name too long, or with a zero byte
-        raise VolumeError("E_MISSING", path, f"cannot be looked at ({error}); correct the name") from error
+        raise VolumeError("E_MISSING", path, f"cannot be looked at ({error})", "correct the name") from error
     if not is_file and is_link:
         target = path.readlink()
         raise VolumeError(
-            "E_MISSING", path, f"is a link to {target}, which is not there; fetch it (`datalad get`)"
+            "E_MISSING",
+            path,
+            f"a link to {target}, which is not there",
+            "fetch its content, e.g. `datalad get`",
         )
     if not is_file:
         kind = "is no plain file" if path.exists() else "no such file"
-        raise VolumeError("E_MISSING", path, f"{kind}; check the name in the folder or the datalist")
+        raise VolumeError("E_MISSING", path, kind, "check the name in the folder or the datalist")
     if size == 0:
-        raise VolumeError("E_EMPTY", path, "the file is empty; fetch it again")
+        raise VolumeError("E_EMPTY", path, "the file is empty")
     return size

@@ -89,11 +89,10 @@ def _check_same_grid(
     other: tuple[NDArray[Any], NDArray[Any]],
     other_path: str,
 ) -> None:
-    cure = "resample it onto the grid of the first source"
     if first[0].shape != other[0].shape:
-        problem = f"grid {other[0].shape} is not {first[0].shape}, that of {first_path}; {cure}"
+        problem = f"grid {other[0].shape} is not {first[0].shape}, that of {first_path}"
         raise VolumeError("E_GRID", other_path, problem)
     distance_mm = farthest_corner_mm(first[0].shape, first[1], other[1])
     if distance_mm > GRID_TOLERANCE_MM:
-        problem = f"its corners lie up to {distance_mm:.2f} mm from those of {first_path}; {cure}"
+        problem = f"its corners lie up to {distance_mm:.2f} mm from those of {first_path}"
         raise VolumeError("E_GRID", other_path, problem)

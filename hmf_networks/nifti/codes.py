@@ -1,4 +1,4 @@
-"""What can be wrong with a volume: a code, what it means, what to do. docs/reliability.md has the same table."""
+"""What can be wrong with a volume: a code, what it means, what to do. docs/reliability.md has this table."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -73,7 +73,7 @@ class Complaint(Exception):  # noqa: N818
 
 
 class VolumeError(ValueError):
-    """A volume that cannot be used: "<code> <path>: <problem>; <cure>", the cure by default that of its code."""
+    """A volume that cannot be used: "<code> <path>: <problem>; <cure>", by default the cure of its code."""
 
     def __init__(self, code: str, path: str | Path, problem: str, cure: str | None = None) -> None:
         self.code, self.path, self.problem = code, str(path), problem

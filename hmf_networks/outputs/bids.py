@@ -1,0 +1,54 @@
+"""What makes an output folder a BIDS derivative dataset: dataset_description.json, .bidsignore, sidecars.
+
+BIDS 1.10, "Derivatives". The validator judges the result in tests/test_bids.py.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from hmf_networks import __version__
+from hmf_networks.atomic import write_whole
+
+VERSION = "1.10.0"
+IGNORED = ("manifest.json", "errors.json", "*.png", "*_synth.*")  # ours, and no part of BIDS
+README = """Synthetic MRI contrasts, computed from acquired ones by hmf_networks. Research only, not for diagnosis.
+
+manifest.json tells what was made of which file; errors.json, where it is there, what could not be made.
+"""
+
+
+def describe(folder: Path) -> None:
+    """Write what belongs to the dataset as a whole, where it is not there yet."""
+    description = {
+        "Name": "Synthetic MRI contrasts",
+        "BIDSVersion": VERSION,
+        "DatasetType": "derivative",
+        "GeneratedBy": [generated_by()],
+    }
+    files = {
+        "dataset_description.json": json.dumps(description, indent=2) + "\n",
+        ".bidsignore": "\n".join(IGNORED) + "\n",
+        "README.md": README,
+    }
+    for name, content in files.items():
+        if not (folder / name).exists():
+            write_whole(folder / name, content)
+
+
+def generated_by() -> dict[str, str]:
+    return {"Name": "hmf_networks", "Version": __version__}
+
+
+def sidecar_path(path: Path) -> Path:
+    """The JSON file beside a volume."""
+    return path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + ".json")
+
+
+def read_sidecar(path: Path) -> dict[str, Any]:
+    """What stands beside a volume; nothing where that is not there or broken."""
+    try:
+        content = json.loads(sidecar_path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}

@@ -1,0 +1,61 @@
+"""What became of a subject that could not be done: a code, the cause, the cure. One entry of errors.json."""
+
+import errno
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hmf_networks.naming import subject_name
+from hmf_networks.nifti.codes import ERRORS, Fault, VolumeError
+
+SUBJECT_ERRORS = ERRORS | {
+    "E_AMBIGUOUS": Fault("a subject has two files for one contrast", "keep one of them"),
+    "E_NAME": Fault("the name of a subject is no file name", "rename it with letters, digits, '-' and '_'"),
+    "E_EXISTS": Fault(
+        "an output exists that no manifest speaks of", "move it, or replace it with --overwrite"
+    ),
+    "E_WRITE": Fault("an output cannot be written", "correct the permissions, or choose another folder"),
+    "E_MEMORY": Fault("not even one plane fits the memory", "take a narrower network or a larger machine"),
+    "E_FAILED": Fault("something that is not foreseen", "run it again with HMF_TRACEBACK=1 and report it"),
+}
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # the next subject would meet it too
+
+
+class SubjectError(ValueError):
+    """A subject that cannot be done, for a reason that lies in none of its files."""
+
+    def __init__(self, code: str, problem: str) -> None:
+        self.code, self.problem, self.cure = code, problem, SUBJECT_ERRORS[code].cure
+        super().__init__(f"{code} {problem}; {self.cure}")
+
+    def __reduce__(self) -> tuple[type, tuple[str, str]]:
+        return type(self), (self.code, self.problem)
+
+
+class SubjectsFailed(RuntimeError):
+    """All else is done, but some subjects could not be: the command ends with 2."""
+
+
+def failure(record: Mapping[str, Any], error: BaseException) -> dict[str, str]:
+    """An entry of errors.json: {"subject", "code", "cause", "cure"}, and "file" where one is to blame."""
+    entry = {"subject": _name(record)}
+    match error:
+        case VolumeError():
+            entry |= {"code": error.code, "file": Path(error.path).name, "cause": error.problem}
+            return entry | {"cure": error.cure}
+        case SubjectError():
+            return entry | {"code": error.code, "cause": error.problem, "cure": error.cure}
+        case MemoryError():
+            code, cause = "E_MEMORY", str(error) or "out of memory"
+        case OSError():
+            code, cause = "E_WRITE", error.strerror or str(error)
+        case _:
+            code, cause = "E_FAILED", f"{type(error).__name__}: {error}".splitlines()[0]
+    return entry | {"code": code, "cause": cause, "cure": SUBJECT_ERRORS[code].cure}
+
+
+def _name(record: Mapping[str, Any]) -> str:
+    try:
+        return subject_name(record)
+    except ValueError:
+        return repr(record.get("patient", ""))

@@ -12,7 +12,7 @@ reorientation. Where an expected value is not finite the reader may put what it 
 not prescribed. Values agree to 1e-5 of the largest, the affine to 1e-4 mm.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -70,6 +70,14 @@ class Case(NamedTuple):
 
     def expected(self, volume: Volume) -> Expected:
         return (volume.values, volume.affine) if self.values is None else self.values(volume)
+
+
+def passes(case: Case, *, used: bool, codes: Iterable[str]) -> bool:
+    """Whether a reader that used the file (or refused it) with these codes did what the case asks."""
+    codes = set(codes)
+    if case.verdict == "reject":
+        return not used and len(codes) == 1 and codes <= case.codes
+    return used and codes == case.codes
 
 
 def accept(

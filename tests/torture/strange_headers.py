@@ -234,7 +234,9 @@ GEOMETRY = [
     warn("pixdim_and_q_of_another_spacing", "header", "W_PIXDIM W_QS_MISMATCH", other_spacing),
     warn("gantry_tilt", "header", "W_SHEAR", *with_affine(lambda volume: sheared(volume, 0.27), **Q_OFF)),
     reject("s_all_zero", "header", "E_AFFINE", one(srow_x=0, srow_y=0, srow_z=0)),
-    reject("s_two_equal_columns", "header", "E_AFFINE", one(srow_y=[1, 0, 0, 0], **Q_OFF)),
+    reject(
+        "s_two_equal_columns", "header", "E_AFFINE", one(srow_x=[1, 1, 0, 0], srow_y=[1, 1, 0, 0], **Q_OFF)
+    ),
     reject("s_zero_column", "header", "E_AFFINE", one(srow_z=[0, 0, 0, 5], **Q_OFF)),
     reject("s_nan", "header", "E_AFFINE", one(srow_y=[0, NAN, 0, 0])),
     reject("s_inf", "header", "E_AFFINE", one(srow_x=[INF, 0, 0, 0])),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from nibabel.fileholders import FileHolder
 
-from torture.case import ERRORS, KINDS, PATIENT, WARNINGS, Case, Volume, simulated_head, write_files
+from torture.case import ERRORS, KINDS, PATIENT, WARNINGS, Case, Volume, passes, simulated_head, write_files
 from torture.craft import ZEROS_PER_CHUNK, member_with_zeros, orientations
 from torture.stranger import CASES
 
@@ -62,6 +62,16 @@ def test_codes_fit_the_verdict(case):
     allowed = {"accept": frozenset(), "warn": WARNINGS, "reject": ERRORS}[case.verdict]
     assert case.codes <= allowed
     assert bool(case.codes) == (case.verdict != "accept")
+
+
+def test_verdicts_are_judged_as_written():
+    good, odd, bad = (next(case for case in CASES if case.verdict == v) for v in ("accept", "warn", "reject"))
+    assert passes(good, used=True, codes=[])
+    assert not passes(good, used=True, codes=["W_EXT"])
+    assert passes(odd, used=True, codes=odd.codes)
+    assert not passes(odd, used=True, codes=[])
+    assert passes(bad, used=False, codes=[min(bad.codes)])
+    assert not passes(bad, used=True, codes=[min(bad.codes)])
 
 
 @pytest.mark.parametrize("case", USED, ids=lambda case: case.name)

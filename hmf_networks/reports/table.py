@@ -95,7 +95,7 @@ def subject_means(rows: Iterable[Row], metric: str) -> dict[str, float]:
 
 def aligned(lines: Sequence[Sequence[str]], num_words: int = 1) -> str:
     """Lines of cells, the first is the head, as Markdown: `num_words` columns to the left, others right."""
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    widths = [max(2, *(len(line[column]) for line in lines)) for column in range(len(lines[0]))]
     words = [True] * num_words + [False] * (len(widths) - num_words)
     rule = ["-" * w if word else "-" * (w - 1) + ":" for w, word in zip(widths, words, strict=True)]
     cells = [

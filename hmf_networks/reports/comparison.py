@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import wilcoxon
 
-from hmf_networks.reports.table import DIGITS, LABELS, METRICS, Row, aligned, figure, subject_means
+from hmf_networks.reports.table import DIGITS, LABELS, METRICS, Row, aligned, figure, number, subject_means
 
 MIN_SUBJECTS = 6  # with five, even five wins out of five are p = 0.0625
 
@@ -16,8 +16,8 @@ def compare_runs(rows: Sequence[Row], run: str, others: Iterable[str]) -> list[d
     """`run` against each other method, per protocol, region and metric, on the subjects that both have.
 
     Returns [{"run", "against", "protocol", "region", "metric", "num_subjects", "median_difference", "p",
-    "p_holm"}, ...]; differences are run minus other, subjects are patients, their sessions averaged. p is
-    None with fewer than MIN_SUBJECTS. Holm's correction counts every comparison of this list that has a p.
+    "p_holm"}, ...]; differences are run minus other. Sessions that both have are averaged per subject. p
+    is None with fewer than MIN_SUBJECTS. Holm's correction counts every comparison of this list with a p.
     """
     groups: dict[tuple[str, str], dict[str, list[Row]]] = {}
     for row in rows:
@@ -77,14 +77,25 @@ def format_comparisons(comparisons: Sequence[Row]) -> str:
 
 
 def _paired(rows: Sequence[Row], others: Sequence[Row], metric: str) -> dict[str, Any]:
-    mine, theirs = subject_means(rows, metric), subject_means(others, metric)
-    differences = [_difference(mine[subject], theirs[subject]) for subject in mine if subject in theirs]
+    both = _scans(rows, metric) & _scans(others, metric)
+    mine, theirs = (
+        subject_means((row for row in some if _scan(row) in both), metric) for some in (rows, others)
+    )
+    differences = [_difference(mine[subject], theirs[subject]) for subject in mine]
     return {
         "num_subjects": len(differences),
         "median_difference": _median(differences),
         "p": signed_rank_p(differences) if len(differences) >= MIN_SUBJECTS else None,
         "p_holm": None,
     }
+
+
+def _scans(rows: Iterable[Row], metric: str) -> set[tuple[str, str]]:
+    return {_scan(row) for row in rows if not math.isnan(number(row.get(metric)))}
+
+
+def _scan(row: Row) -> tuple[str, str]:
+    return str(row["subject"]), str(row.get("session", ""))
 
 
 def _difference(mine: float, theirs: float) -> float:

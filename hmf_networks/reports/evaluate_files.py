@@ -20,8 +20,8 @@ from hmf_networks.reports.scoring import (
     brain_psnr,
     read_prediction,
     read_truth,
+    scale_by_fixed_map,
     score,
-    unit_prediction,
 )
 from hmf_networks.reports.table import figure, format_table, summarise, write_scores
 from hmf_networks.transforms.preview import three_planes_png
@@ -65,6 +65,8 @@ def evaluate_files(
     Raises:
         ValueError, OSError: nothing can be scored at all.
     """
+    if num_worst < 0:
+        raise ValueError(f"the number of worst subjects is {num_worst}; write 0 or more")
     for protocol in protocols:
         if protocol not in PROTOCOLS:
             raise ValueError(unknown_word("protocol", protocol, PROTOCOLS))
@@ -151,11 +153,11 @@ def _draw_worst(
             (folder / f"{subject}.png").unlink(missing_ok=True)
             continue
         truth = read_truth(record, target)
-        prediction = unit_prediction(read_prediction(files[subject], truth))
-        error = (prediction - to_unit(truth.scaled)).abs() * ERROR_GAIN
+        prediction = scale_by_fixed_map(read_prediction(files[subject], truth))
+        error = (to_unit(prediction) - to_unit(truth.scaled)).abs() * ERROR_GAIN
         columns = {
             f"{target}, true": truth.scaled,
-            f"{target}, synthetic": prediction * 2 - 1,
+            f"{target}, synthetic": prediction,
             f"difference x {ERROR_GAIN}": error * 2 - 1,
         }
         planes = {name: np.asarray(volume) for name, volume in columns.items()}

@@ -52,9 +52,9 @@ def find_predictions(root: str | Path, target: str, truths: Sequence[Record]) ->
     root = Path(root).expanduser()
     if not root.exists():
         raise FileNotFoundError(f"{root} does not exist; give the folder that `hmf synthesize` wrote")
+    if root.is_file() != ("layout" not in truths[0]):  # a single file belongs to no layout
+        raise ValueError(f"{root}: give a folder for a dataset, or one NIfTI file for one NIfTI file")
     if root.is_file():
-        if nifti_stem(root) is None or len(truths) > 1:
-            raise ValueError(f"{root} is one file; give one NIfTI file as the truth too, or two folders")
         return {subject_name(truths[0]): root}
     found: dict[str, Path] = {}
     for path in files_below(root):

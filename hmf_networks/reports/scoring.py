@@ -52,9 +52,8 @@ def read_prediction(path: str | Path, truth: Truth) -> Upright:
 
 def score(prediction: Upright, truth: Truth, protocols: Collection[str]) -> list[dict[str, Any]]:
     """Rows {"protocol", "region", "psnr", ...} of one volume."""
-    predicted = torch.from_numpy(prediction.values) / OUTPUT_MAXIMUM * 2 - 1
     region = None if truth.label is None else torch.from_numpy(truth.label)[None]
-    rows = score_table.volume_rows(predicted, truth.scaled, region, protocols)
+    rows = score_table.volume_rows(scale_by_fixed_map(prediction), truth.scaled, region, protocols)
     if "brasyn" in protocols:
         rows += brasyn_rows(prediction.values, truth.volume.values, truth.label)
     return rows
@@ -62,12 +61,13 @@ def score(prediction: Upright, truth: Truth, protocols: Collection[str]) -> list
 
 def brain_psnr(prediction: Upright, truth: Truth) -> float:
     """That of protocol `volume`, region brain."""
-    return psnr(unit_prediction(prediction), to_unit(truth.scaled), truth.scaled > -1)
+    predicted = to_unit(scale_by_fixed_map(prediction))
+    return psnr(predicted, to_unit(truth.scaled), truth.scaled > -1)
 
 
-def unit_prediction(prediction: Upright) -> Tensor:
-    """By the fixed map to [0, 1], never by its own extremes."""
-    return (torch.from_numpy(prediction.values) / OUTPUT_MAXIMUM).clamp(0, 1)
+def scale_by_fixed_map(prediction: Upright) -> Tensor:
+    """0..1000 to [-1, 1], clipped; never by its own extremes."""
+    return (torch.from_numpy(prediction.values) / OUTPUT_MAXIMUM * 2 - 1).clamp(-1, 1)
 
 
 def _label(path: str, volume: Upright) -> NDArray[np.bool_]:

@@ -87,7 +87,7 @@ def subject_means(rows: Iterable[Row], metric: str) -> dict[str, float]:
     """Subject -> mean of its rows, sorted so that the order of rows does not matter; nan left out."""
     values: dict[str, list[float]] = {}
     for row in rows:
-        value = _number(row.get(metric))
+        value = number(row.get(metric))
         if not math.isnan(value):
             values.setdefault(str(row["subject"]), []).append(value)
     return {subject: float(np.mean(np.sort(values[subject]))) for subject in sorted(values)}
@@ -107,8 +107,13 @@ def aligned(lines: Sequence[Sequence[str]], num_words: int = 1) -> str:
 
 def figure(value: Any, digits: int) -> str:
     """A number as printed; "-" for none."""
-    number = _number(value)
-    return "-" if math.isnan(number) else f"{number:.{digits}f}"
+    printed = number(value)
+    return "-" if math.isnan(printed) else f"{printed:.{digits}f}"
+
+
+def number(value: Any) -> float:
+    """A score as it is in a row, the CSV or the JSON; nan for none."""
+    return math.nan if value is None or value == "" else float(value)
 
 
 def _mean_and_interval(values: np.ndarray, *, num_resamples: int, seed: int) -> dict[str, float]:
@@ -132,10 +137,6 @@ def _count_subjects(entries: Sequence[Row]) -> str:
 def _interval(score: Row, digits: int) -> str:
     low, high = (figure(score[end], digits) for end in ("low", "high"))
     return "-" if "-" in (low, high) else f"{low} to {high}"
-
-
-def _number(value: Any) -> float:
-    return math.nan if value is None or value == "" else float(value)
 
 
 def _strict(value: Any) -> Any:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from hmf_networks.nifti.read import VolumeError
+from hmf_networks.nifti.codes import VolumeError
 from hmf_networks.transforms.load import LoadContrastsd
 
 SHAPE = (6, 7, 8)

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from nibabel.nifti1 import Nifti1Extension
 
-from hmf_networks.nifti.read import VolumeError, read_volume
+from hmf_networks.nifti.codes import VolumeError
+from hmf_networks.nifti.read import read_volume
 from hmf_networks.nifti.write import write_volume_like
 
 SHAPE = (5, 6, 7)
@@ -151,13 +152,13 @@ UNKNOWN_TYPE = volume_bytes(NOISE)[:70] + b"\x0f\x27" + volume_bytes(NOISE)[72:]
 COLOURS = np.zeros((4, 4, 4), dtype=[("R", "u1"), ("G", "u1"), ("B", "u1")])
 UNUSABLE = {
     "text": ("E_NOT_NIFTI", "a.nii", b"hello"),
-    "nothing": ("E_NOT_NIFTI", "a.nii.gz", b""),
-    "unknown data type": ("E_NOT_NIFTI", "a.nii", UNKNOWN_TYPE),
+    "nothing": ("E_EMPTY", "a.nii.gz", b""),
+    "unknown data type": ("E_DTYPE", "a.nii", UNKNOWN_TYPE),
     "two volumes": ("E_4D", "a.nii", volume_bytes(np.ones((4, 4, 4, 2), np.float32))),
     "one slice": ("E_DIM", "a.nii", volume_bytes(np.ones((4, 4), np.float32))),
     "five axes": ("E_DIM", "a.nii", volume_bytes(np.ones((4, 4, 4, 1, 2), np.float32))),
-    "colours": ("E_DIM", "a.nii", volume_bytes(COLOURS)),
-    "complex": ("E_DIM", "a.nii", volume_bytes(NOISE.astype(np.complex64))),
+    "colours": ("E_DTYPE", "a.nii", volume_bytes(COLOURS)),
+    "complex": ("E_DTYPE", "a.nii", volume_bytes(NOISE.astype(np.complex64))),
     "cut": ("E_TRUNCATED", "a.nii", volume_bytes(NOISE)[:20000]),
     "cut, gzip": ("E_TRUNCATED", "a.nii.gz", gzip.compress(volume_bytes(NOISE))[:20000]),
     "constant": ("E_NO_SIGNAL", "a.nii", volume_bytes(np.full((4, 4, 4), 7, np.float32))),
@@ -179,7 +180,7 @@ def test_a_missing_file_and_another_format_are_named_with_a_code(tmp_path):
     with pytest.raises(VolumeError, match=r"^E_MISSING .*absent\.nii: "):
         read_volume(tmp_path / "absent.nii")
     nibabel.MGHImage(NOISE, np.eye(4)).to_filename(tmp_path / "a.mgz")
-    with pytest.raises(VolumeError, match=r"^E_NOT_NIFTI .*a\.mgz: MGHImage is not NIfTI"):
+    with pytest.raises(VolumeError, match=r"^E_NOT_NIFTI .*a\.mgz: not a NIfTI volume but MGH"):
         read_volume(tmp_path / "a.mgz")
 
 

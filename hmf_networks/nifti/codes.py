@@ -1,49 +1,85 @@
-"""What can be wrong with a volume: a code, what it means, and what to do. `docs/reliability.md` prints this table."""
+"""What can be wrong with a volume: a code, what it means, what to do. docs/reliability.md has the same table."""
 
 from pathlib import Path
 from typing import NamedTuple
 
+
+class Fault(NamedTuple):
+    """One kind of fault, for all files that have it."""
+
+    meaning: str
+    cure: str
+
+
+AGAIN = "fetch the file again from where it came"
 ERRORS = {
-    "E_MISSING": "there is no such file, or the second file of a .hdr/.img pair is not there",
-    "E_EMPTY": "the file holds no byte, or its gzip stream does not",
-    "E_NOT_NIFTI": "neither NIfTI-1 nor NIfTI-2: another format, or another file under this name",
-    "E_TRUNCATED": "the file ends before its header, its voxels or its gzip stream do",
-    "E_CORRUPT": "the gzip stream is damaged: its blocks, its checksum or its length are wrong",
-    "E_TOO_LARGE": "more voxels than `max_voxels`, or far more bytes than its header speaks of",
-    "E_HEADER": "header fields that contradict each other or make no sense, e.g. voxels that begin inside the header",
-    "E_EXT": "a header extension that is broken: it ends behind the voxels' begin, or has an impossible size",
-    "E_DIM": "not three axes with at least one voxel each; two of them must be longer than one voxel",
-    "E_4D": "several volumes in one file: name the one that is meant, or write it to its own file",
-    "E_DTYPE": "voxels that are no plain numbers: colours, complex, single bits, or an unknown type",
-    "E_AFFINE": "no usable geometry: the matrix in force is singular, not finite, or has voxels of no size",
-    "E_SCALE": "slope or intercept of the stored numbers are not finite, or make values that no float32 can hold",
-    "E_NO_SIGNAL": "every voxel has the same value, or none is finite",
+    "E_MISSING": Fault("no such file, or none of the contrast, or half of a .hdr/.img pair", "add the file"),
+    "E_EMPTY": Fault("not one byte in the file, or in its gzip stream", AGAIN),
+    "E_NOT_NIFTI": Fault(
+        "neither NIfTI-1 nor NIfTI-2: another format under this name", "convert it to NIfTI"
+    ),
+    "E_TRUNCATED": Fault("the file ends before its header, its voxels or its gzip stream do", AGAIN),
+    "E_CORRUPT": Fault("the gzip stream is damaged: its blocks, its checksum or its length", AGAIN),
+    "E_TOO_LARGE": Fault(
+        "more voxels than max_voxels, or far more bytes than the header speaks of", "give a smaller volume"
+    ),
+    "E_HEADER": Fault("header fields that contradict each other or make no sense", "convert the scan anew"),
+    "E_EXT": Fault("a header extension of impossible size, or one that runs into the voxels", AGAIN),
+    "E_DIM": Fault("not three axes with a voxel each, two of them longer", "give one 3-D volume"),
+    "E_4D": Fault("several volumes in one file", "say which with --volume, counted from 0"),
+    "E_DTYPE": Fault(
+        "voxels that are no plain numbers: colours, complex, bits, or an unknown type", "store plain numbers"
+    ),
+    "E_AFFINE": Fault(
+        "no usable geometry: the matrix in force is singular or not finite, or voxels have no size",
+        "convert the scan anew, or set its sform",
+    ),
+    "E_SCALE": Fault(
+        "slope or intercept are not finite, or make values that no float32 can hold", "convert the scan anew"
+    ),
+    "E_NO_SIGNAL": Fault(
+        "every voxel has the same value, or none is finite", "give a scan that holds an image"
+    ),
+    "E_GRID": Fault(
+        "contrasts of one subject lie on different grids", "allow --regrid, or resample onto the first source"
+    ),
 }
 WARNINGS = {
-    "W_QS_MISMATCH": "qform and sform are both set and place the volume differently; the sform is taken",
-    "W_NO_ORIENT": "neither qform nor sform is set: left and right are unknown, voxel sizes alone are used",
-    "W_PIXDIM": "voxel sizes in the header are zero, negative, not finite or unlike those of the matrix in force",
-    "W_SHEAR": "the axes of the volume are not at right angles",
-    "W_UNITS": "lengths are in metres, micrometres or an unknown unit rather than millimetres",
+    "W_QS_MISMATCH": "qform and sform are both set and place the volume differently; the sform counts",
+    "W_NO_ORIENT": "neither qform nor sform is set: which side is left is a guess",
+    "W_PIXDIM": "voxel sizes that are zero, negative, not finite, or not those of the matrix in force",
+    "W_SHEAR": "the axes are not at right angles",
+    "W_UNITS": "lengths in metres, micrometres or an undefined unit instead of millimetres",
     "W_NONFINITE": "some voxels are NaN or infinite; they are taken as 0",
-    "W_RANGE": "a few voxels are so far beyond all others that they are surely no signal",
-    "W_TRAILING": "bytes follow after the voxels or after the gzip stream; they are not used",
-    "W_EXT": "a header extension of unknown kind or odd size that was skipped, or a file name that does not tell "
-    "whether it is compressed",
+    "W_RANGE": "a few voxels lie so far beyond all others that they are no signal",
+    "W_TRAILING": "bytes follow the voxels or the gzip stream; they are not used",
+    "W_EXT": "an extension that was skipped, or a name that does not tell whether the file is compressed",
 }
 
 
 class Warned(NamedTuple):
-    """A volume is used all the same, but its user should know."""
+    """The volume is used, but whoever uses it should know."""
 
     code: str
     problem: str
 
 
-class VolumeError(ValueError):
-    """A volume that cannot be used; the message begins with a code and names the file and the cure."""
+class Complaint(Exception):  # noqa: N818
+    """A code and a problem, raised where the path is not known; `VolumeError` is what users see."""
 
-    def __init__(self, code: str, path: str | Path, problem: str) -> None:
-        super().__init__(f"{code} {path}: {problem}")
-        self.code = code
-        self.problem = problem
+    def __init__(self, code: str, problem: str) -> None:
+        super().__init__(code, problem)
+        self.code, self.problem = code, problem
+
+
+class VolumeError(ValueError):
+    """A volume that cannot be used: "<code> <path>: <problem>; <cure>", the cure by default that of its code."""
+
+    def __init__(self, code: str, path: str | Path, problem: str, cure: str | None = None) -> None:
+        self.code, self.path, self.problem = code, str(path), problem
+        self.cure = cure or ERRORS[code].cure
+        super().__init__(f"{code} {path}: {problem}; {self.cure}")
+
+    def __reduce__(self) -> tuple[type, tuple[str, str, str, str]]:
+        """As the workers of a DataLoader send it; by default pickle would call with the message alone."""
+        return type(self), (self.code, self.path, self.problem, self.cure)

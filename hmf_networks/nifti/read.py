@@ -1,77 +1,242 @@
-"""Read one volume from disk: finite float32 values and an affine that can be trusted, or one clear error.
+"""Read one volume from disk: finite float32 values and a matrix that can be trusted, or one clear error.
 
-Voxel values are scaled by slope and intercept. Shapes: (X, Y, Z).
+The header is judged before a voxel is unpacked, and the file is read to its end, so that its checksum counts.
+Shapes: (X, Y, Z).
 """
 
 import logging
-import zlib
+import math
 from pathlib import Path
+from typing import NamedTuple
 
-import nibabel
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
+
+from hmf_networks.nifti.codes import Complaint, VolumeError, Warned
+from hmf_networks.nifti.header import MAX_VOXELS, Header, check_extensions, parse_header
+from hmf_networks.nifti.stream import Stream
 
 logger = logging.getLogger(__name__)
 
+LARGEST_HEADER = 540  # NIfTI-2
+MAX_TAIL = 2**20  # bytes behind the voxels that are only warned of
+VOXELS_AT_ONCE = 2**21
+BOMB_BYTES, BOMB_RATIO = 2**27, 900  # deflate packs 1032 equal bytes into one: such a file holds no signal
+OUTLIER = 100.0  # times the 99th percentile: a voxel that is no signal
+SAMPLED = 2**20  # voxels that percentile is taken of
+FLOAT32_MAXIMUM = float(np.finfo(np.float32).max)
 
-class VolumeError(ValueError):
-    """A volume that cannot be used; the message begins with a code and names the file and the cure."""
 
-    def __init__(self, code: str, path: str | Path, problem: str) -> None:
-        super().__init__(f"{code} {path}: {problem}")
-        self.code = code
+class Volume(NamedTuple):
+    """What a file holds.
+
+    Attributes:
+        values: (X, Y, Z), float32, finite, in the units of the file's scaling.
+        header: its header.
+        warnings: what its user should know.
+    """
+
+    values: NDArray[np.float32]
+    header: Header
+    warnings: list[Warned]
 
 
-def read_volume(path: str | Path) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """Values (X, Y, Z) and affine (4, 4) in mm, RAS+. A 4-D file with one volume counts as 3-D.
+def read_volume(
+    path: str | Path, *, volume: int | None = None, max_voxels: int = MAX_VOXELS
+) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """Values (X, Y, Z) and affine (4, 4) in mm, RAS+; warnings go to the log.
+
+    Args:
+        path: a .nii or .nii.gz file, or one of a .hdr/.img pair.
+        volume: which of several, counted from 0. Without it they are E_4D; a fourth axis of one is none.
+        max_voxels: more of them are E_TOO_LARGE, before anything is allocated.
 
     Raises:
-        VolumeError: E_MISSING, E_NOT_NIFTI, E_4D, E_DIM, E_TRUNCATED or E_NO_SIGNAL.
+        VolumeError: `codes.ERRORS` tells them all; no other error leaves this room.
     """
-    header = read_header(path)
-    if header.get_data_dtype().kind not in "iuf":
-        raise VolumeError(
-            "E_DIM", path, f"its voxels are {header.get_data_dtype()}; a volume has plain numbers"
-        )
+    read = examine(path, volume=volume, max_voxels=max_voxels)
+    for warned in read.warnings:
+        logger.warning("%s %s: %s", warned.code, path, warned.problem)
+    return read.values, read.header.affine
+
+
+def read_header(path: str | Path) -> Header:
+    """The header alone, judged as in `read_volume`; voxels are not looked at."""
+    with Stream(_header_path(Path(path))) as stream:
+        return _read_header(stream)[0]
+
+
+def examine(path: str | Path, *, volume: int | None = None, max_voxels: int = MAX_VOXELS) -> Volume:
+    """As `read_volume`, with the warnings in hand."""
+    path = Path(path)
+    with Stream(_header_path(path)) as stream:
+        header, warnings = _read_header(stream)
+        chosen = _choose(header, volume, path)
+        _check_size(header, max_voxels, path)
+        if not header.is_pair:
+            values, more = _read_voxels(stream, header, chosen)
+        else:
+            _end(stream, "header")
+            with Stream(_voxel_path(path)) as voxels:
+                voxels.read(header.offset, "what lies before its voxels")
+                values, more = _read_voxels(voxels, header, chosen)
+    return Volume(values, header, warnings + more)
+
+
+def _read_header(stream: Stream) -> tuple[Header, list[Warned]]:
+    """Up to the first voxel, in a single file."""
+    start = stream.read_at_most(LARGEST_HEADER)
+    if not start:
+        raise VolumeError("E_EMPTY", stream.path, "its gzip stream holds nothing")
     try:
-        values = np.asarray(header.dataobj, dtype=np.float32)
-    except (OSError, EOFError, ValueError, zlib.error) as error:
+        header, warnings = parse_header(start)
+        size = header.raw.template_dtype.itemsize
+        if header.is_pair:
+            between = start[size:] + stream.read_at_most(MAX_TAIL)
+        else:
+            between = start[size:] + stream.read(max(0, header.offset - len(start)), "its header extensions")
+            stream.push_back(between[header.offset - size :])
+            between = between[: header.offset - size]
+        warnings += check_extensions(between, header.raw.endianness)
+    except Complaint as complaint:
+        raise VolumeError(complaint.code, stream.path, complaint.problem) from complaint
+    return header, warnings + _name_tells(stream)
+
+
+def _name_tells(stream: Stream) -> list[Warned]:
+    if stream.is_gzip == (stream.path.suffix.lower() == ".gz"):
+        return []
+    kind = "compressed" if stream.is_gzip else "not compressed"
+    return [Warned("W_EXT", f"it is {kind}, which its name does not tell; rename it")]
+
+
+def _choose(header: Header, volume: int | None, path: Path) -> int:
+    if header.num_volumes > 1 and volume is None:
+        problem = f"{header.num_volumes} volumes in one file"
+        raise VolumeError("E_4D", path, problem)
+    chosen = 0 if header.num_volumes == 1 else int(volume or 0)
+    if not 0 <= chosen < header.num_volumes:
+        raise VolumeError("E_4D", path, f"no volume {chosen}: there are 0 to {header.num_volumes - 1}")
+    return chosen
+
+
+def _check_size(header: Header, max_voxels: int, path: Path) -> None:
+    num_voxels = math.prod(header.shape) * header.num_volumes
+    if num_voxels > max_voxels:
+        shape = " x ".join(map(str, header.shape))
         raise VolumeError(
-            "E_TRUNCATED", path, f"its voxels cannot be read ({error}); fetch the file again"
-        ) from error
-    if values.ndim == 4 and values.shape[3] == 1:
-        values = values[..., 0]
-    if values.ndim == 4:
-        raise VolumeError(
-            "E_4D", path, f"{values.shape[3]} volumes in one file; write the one you mean to its own file"
+            "E_TOO_LARGE", path, f"{shape} x {header.num_volumes} voxels; max_voxels is {max_voxels}"
         )
-    if values.ndim != 3 or 0 in values.shape:
-        raise VolumeError("E_DIM", path, f"shape {values.shape}; a volume has three axes")
-    num_nonfinite = values.size - int(np.isfinite(values).sum())
-    if num_nonfinite:
-        logger.warning("W_NONFINITE %s: %d voxels that are not finite are taken as 0", path, num_nonfinite)
-        values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def _read_voxels(stream: Stream, header: Header, chosen: int) -> tuple[NDArray[np.float32], list[Warned]]:
+    num_voxels = math.prod(header.shape)
+    expected = num_voxels * header.num_volumes * header.dtype.itemsize
+    if stream.is_gzip and expected > BOMB_BYTES and expected > BOMB_RATIO * stream.size:
+        problem = f"{stream.size} bytes that unpack to {expected}: no image is so small"
+        raise VolumeError("E_TOO_LARGE", stream.path, problem)
+    if not stream.is_gzip and stream.size < expected:
+        problem = f"{stream.size} bytes; its voxels alone need {expected}"
+        raise VolumeError("E_TRUNCATED", stream.path, problem)
+    try:
+        values = np.empty(num_voxels, np.float32)
+    except MemoryError as error:
+        raise VolumeError("E_TOO_LARGE", stream.path, f"no memory for {num_voxels} voxels") from error
+    _skip(stream, chosen * num_voxels * header.dtype.itemsize)
+    num_nonfinite = num_huge = 0
+    for start in range(0, num_voxels, VOXELS_AT_ONCE):
+        stop = min(start + VOXELS_AT_ONCE, num_voxels)
+        content = stream.read((stop - start) * header.dtype.itemsize, "its voxels")
+        some, nonfinite, huge = _numbers(content, header)
+        values[start:stop] = some
+        num_nonfinite, num_huge = num_nonfinite + nonfinite, num_huge + huge
+    _skip(stream, (header.num_volumes - 1 - chosen) * num_voxels * header.dtype.itemsize)
+    warnings = _end(stream, "voxels")
+    if num_huge and (header.slope, header.intercept) != (1.0, 0.0):
+        problem = f"slope {header.slope:g} makes {num_huge} voxels larger than any float32"
+        raise VolumeError("E_SCALE", stream.path, problem)
     if values.min() == values.max():
-        raise VolumeError(
-            "E_NO_SIGNAL", path, f"every voxel is {values.flat[0]:g}; give a scan that holds an image"
+        what = (
+            "none of its voxels is finite" if num_nonfinite == num_voxels else f"every voxel is {values[0]:g}"
         )
-    return values, header.affine
+        raise VolumeError("E_NO_SIGNAL", stream.path, f"{what}")
+    warnings += _judge(values, num_nonfinite - num_huge, num_huge)
+    return values.reshape(header.shape, order="F"), warnings
 
 
-def read_header(path: str | Path) -> nibabel.Nifti1Image:
-    """The image with its header, voxels not yet read.
+def _numbers(content: bytes, header: Header) -> tuple[NDArray[np.float32], int, int]:
+    """Values as float32, 0 where they are none; how many are not finite at all, how many beyond float32."""
+    stored = np.frombuffer(content, header.dtype)
+    if (header.slope, header.intercept) == (1.0, 0.0) and header.dtype.itemsize <= 4:
+        with np.errstate(invalid="ignore"):  # a signalling NaN
+            some = stored.astype(np.float32)
+        huge = 0
+    else:
+        with np.errstate(invalid="ignore", over="ignore"):
+            exact = stored * np.float64(header.slope) + header.intercept
+            huge = int((np.abs(exact) > FLOAT32_MAXIMUM).sum() - np.isinf(stored).sum())
+            some = exact.astype(np.float32)
+    finite = np.isfinite(some)
+    if finite.all():
+        return some, 0, 0
+    return np.where(finite, some, np.float32(0)), int((~finite).sum()), huge
 
-    Raises:
-        VolumeError: E_MISSING or E_NOT_NIFTI.
-    """
-    if not Path(path).is_file():
-        raise VolumeError("E_MISSING", path, "no such file; check the name in the folder or the datalist")
-    try:
-        image = nibabel.load(path)
-    except (ImageFileError, HeaderDataError, OSError, EOFError, ValueError) as error:
-        raise VolumeError("E_NOT_NIFTI", path, f"not a NIfTI volume ({error})") from error
-    if not isinstance(image, nibabel.Nifti1Pair):
-        raise VolumeError("E_NOT_NIFTI", path, f"{type(image).__name__} is not NIfTI; convert it first")
-    return image
+
+def _judge(values: NDArray[np.float32], num_nonfinite: int, num_huge: int) -> list[Warned]:
+    warnings = []
+    if num_nonfinite:
+        warnings.append(Warned("W_NONFINITE", f"{num_nonfinite} voxels that are not finite are taken as 0"))
+    if num_huge:
+        warnings.append(Warned("W_RANGE", f"{num_huge} voxels beyond all float32 are taken as 0"))
+        return warnings
+    sizes = np.abs(values[:: max(1, len(values) // SAMPLED)])
+    sizes = sizes[sizes > 0]
+    largest = max(float(values.max()), -float(values.min()))
+    most = float(np.percentile(sizes, 99)) if len(sizes) else largest
+    if largest > OUTLIER * most:
+        problem = f"a voxel of {largest:g} where 99 % lie below {most:g}; is the file broken?"
+        warnings.append(Warned("W_RANGE", problem))
+    return warnings
+
+
+def _skip(stream: Stream, count: int) -> None:
+    while count > 0:
+        count -= len(stream.read(min(count, VOXELS_AT_ONCE), "its volumes"))
+
+
+def _end(stream: Stream, what: str) -> list[Warned]:
+    """Read to the end of the stream, so that its checksum is compared; a little may follow."""
+    tail = len(stream.read_at_most(MAX_TAIL + 1))
+    if tail > MAX_TAIL:
+        raise VolumeError("E_TOO_LARGE", stream.path, f"more than {MAX_TAIL} bytes follow its {what}")
+    if tail or stream.has_garbage:
+        size = str(tail) if tail else "some"
+        return [Warned("W_TRAILING", f"{size} bytes follow its {what} and are not used")]
+    return []
+
+
+def _header_path(path: Path) -> Path:
+    """Of a pair, whichever file is given, the header."""
+    if _ending(path) != ".img":
+        return path
+    return _other_half(path, ".hdr")
+
+
+def _voxel_path(path: Path) -> Path:
+    return path if _ending(path) == ".img" else _other_half(path, ".img")
+
+
+def _ending(path: Path) -> str:
+    return _without_gz(path).suffix.lower()
+
+
+def _other_half(path: Path, suffix: str) -> Path:
+    stem = _without_gz(path)
+    for ending in (suffix, f"{suffix}.gz", suffix.upper(), f"{suffix.upper()}.GZ"):
+        if (candidate := stem.with_suffix(ending)).exists():
+            return candidate
+    raise VolumeError("E_MISSING", path, f"its other half, {stem.with_suffix(suffix).name}, is not beside it")
+
+
+def _without_gz(path: Path) -> Path:
+    return path.with_suffix("") if path.suffix.lower() == ".gz" else path

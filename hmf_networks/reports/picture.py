@@ -10,9 +10,9 @@ from nibabel.affines import voxel_sizes
 from numpy.typing import NDArray
 
 from hmf_networks.atomic import write_whole
+from hmf_networks.nifti.geometry import GRID_TOLERANCE_MM
 from hmf_networks.nifti.read import read_volume
 from hmf_networks.transforms.intensity import scale_by_foreground
-from hmf_networks.transforms.load import GRID_TOLERANCE_MM
 from hmf_networks.transforms.preview import three_planes_png
 
 

@@ -1,6 +1,5 @@
 """Read the contrasts of a record into channels: paths in, `image` and `label` out."""
 
-import itertools
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
@@ -10,9 +9,9 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from numpy.typing import NDArray
 
-from hmf_networks.nifti.read import VolumeError, read_volume
-
-GRID_TOLERANCE_MM = 0.1  # headers written by different tools differ by rounding, not by more
+from hmf_networks.nifti.codes import VolumeError
+from hmf_networks.nifti.geometry import GRID_TOLERANCE_MM, farthest_corner_mm
+from hmf_networks.nifti.read import read_volume
 
 
 class LoadContrastsd(MapTransform):
@@ -90,14 +89,10 @@ def _check_same_grid(
     other: tuple[NDArray[Any], NDArray[Any]],
     other_path: str,
 ) -> None:
-    cure = "resample it onto the grid of the first source"
     if first[0].shape != other[0].shape:
-        problem = f"grid {other[0].shape} is not {first[0].shape}, that of {first_path}; {cure}"
+        problem = f"grid {other[0].shape} is not {first[0].shape}, that of {first_path}"
         raise VolumeError("E_GRID", other_path, problem)
-    corners = np.array(
-        [(*corner, 1.0) for corner in itertools.product(*((0, size - 1) for size in first[0].shape))]
-    )
-    distance_mm = np.linalg.norm((corners @ (first[1] - other[1]).T)[:, :3], axis=1).max()
+    distance_mm = farthest_corner_mm(first[0].shape, first[1], other[1])
     if distance_mm > GRID_TOLERANCE_MM:
-        problem = f"its corners lie up to {distance_mm:.2f} mm from those of {first_path}; {cure}"
+        problem = f"its corners lie up to {distance_mm:.2f} mm from those of {first_path}"
         raise VolumeError("E_GRID", other_path, problem)

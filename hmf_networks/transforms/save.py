@@ -101,12 +101,12 @@ class SaveSynthesisd(MapTransform):
         }
 
     def _picture(self, sample: Mapping[Hashable, Any], values: NDArray[np.float32]) -> bytes:
-        reference = nibabel.load(sample["source_paths"][0])
-        orientation = nibabel.io_orientation(reference.affine)
+        affine = read_header(sample["source_paths"][0]).affine
+        orientation = nibabel.io_orientation(affine)
         synthesised = nibabel.apply_orientation(values, orientation)
         volumes = {name: _numpy(channel) for name, channel in zip(self.sources, sample["image"], strict=True)}
         volumes[f"{self.target} (synthetic)"] = synthesised / OUTPUT_MAXIMUM * 2 - 1
-        zooms = voxel_sizes(reference.affine)
+        zooms = voxel_sizes(affine)
         spacing_mm = [float(zooms[int(axis)]) for axis in np.argsort(orientation[:, 0])]
         return three_planes_png(volumes, spacing_mm)
 

@@ -1,0 +1,192 @@
+"""What a NIfTI header says, judged before a voxel is read: shape, type, scaling, place in the file.
+
+The definitions are nifti1.h and nifti2.h, the limits common sense. Where the volume lies: `geometry.py`.
+"""
+
+import math
+from typing import NamedTuple
+
+import nibabel
+import numpy as np
+from nibabel.nifti1 import extension_codes
+from numpy.typing import NDArray
+
+from hmf_networks.nifti.codes import Complaint, Warned
+from hmf_networks.nifti.geometry import geometry
+
+MAX_VOXELS = 2**28  # float32 of so many fill a gigabyte; 0.25 mm of a whole head are less
+MAX_EXTENSION_BYTES = 2**24
+SINGLE_MAGICS = (b"n+1\0", b"n+2\0\r\n\x1a\n")  # header and voxels in one file
+PAIR_MAGICS = (b"ni1\0", b"ni2\0\r\n\x1a\n")
+NUMBERS = (2, 4, 8, 16, 64, 256, 512, 768, 1024, 1280)  # data types that are plain integers and floats
+OTHER_FORMATS = {
+    b"\0\0\0\1": "MGH (FreeSurfer)",
+    b"NRRD": "NRRD",
+    b"\x89PNG": "PNG",
+    b"\xff\xd8\xff": "JPEG",
+    b"PK\x03\x04": "a ZIP archive",
+    b"\x89HDF": "HDF5 (or MINC-2)",
+    b"CDF": "NetCDF (or MINC-1)",
+    b"ObjectType": "MetaImage",
+    b"<": "XML or HTML, perhaps the error page of a download",
+    b"version https://git-lfs": "a pointer of git-lfs: run `git lfs pull`",
+    b"BZh": "bzip2",
+    b"\xfd7zXZ": "xz",
+    b"(\xb5/\xfd": "zstd",
+}
+
+
+class Header(NamedTuple):
+    """A header that makes sense.
+
+    Attributes:
+        raw: every field as it lies in the file.
+        shape: (X, Y, Z).
+        num_volumes: along the fourth axis.
+        dtype: of the stored numbers, with their byte order.
+        slope, intercept: value = stored * slope + intercept.
+        offset: where the voxels begin in their file, in bytes.
+        is_pair: they lie in a file of their own.
+        affine: (4, 4), voxel to mm, RAS+.
+    """
+
+    raw: nibabel.Nifti1Header
+    shape: tuple[int, int, int]
+    num_volumes: int
+    dtype: np.dtype
+    slope: float
+    intercept: float
+    offset: int
+    is_pair: bool
+    affine: NDArray[np.float64]
+
+
+def parse_header(content: bytes) -> tuple[Header, list[Warned]]:
+    """Judge the first 540 bytes of a file, or all of it where it is shorter.
+
+    Raises:
+        Complaint: E_TRUNCATED, E_NOT_NIFTI, E_HEADER, E_DIM, E_DTYPE, E_SCALE or E_AFFINE. How large the
+            volume may be is for the caller to say.
+    """
+    raw = _raw_header(content)
+    is_pair = raw["magic"].tobytes().ljust(4, b"\0") in [magic.ljust(4, b"\0") for magic in PAIR_MAGICS]
+    shape, num_volumes = _shape(raw)
+    dtype = _dtype(raw)
+    slope, intercept = _scaling(raw)
+    offset = _offset(raw, is_pair=is_pair)
+    affine, warnings = geometry(raw, shape)
+    header = Header(raw, shape, num_volumes, dtype, slope, intercept, offset, is_pair, affine)
+    return header, warnings
+
+
+def _raw_header(content: bytes) -> nibabel.Nifti1Header:
+    if len(content) < 4:
+        raise Complaint("E_TRUNCATED", f"{len(content)} bytes are no header")
+    for cls in (nibabel.Nifti1Header, nibabel.Nifti2Header):
+        size = cls.template_dtype.itemsize
+        order = {size.to_bytes(4, "little"): "<", size.to_bytes(4, "big"): ">"}.get(content[:4])
+        if order is None:
+            continue
+        if len(content) < size:
+            raise Complaint(
+                "E_TRUNCATED",
+                f"it ends after {len(content)} of the {size} bytes of its header",
+            )
+        magic = content[344:348] if cls is nibabel.Nifti1Header else content[4:12]
+        if magic not in (*SINGLE_MAGICS, *PAIR_MAGICS):
+            if magic[:3] in (b"n+2", b"ni2"):
+                raise Complaint("E_HEADER", "its signature was damaged, as by a transfer as text")
+            raise Complaint("E_NOT_NIFTI", "no NIfTI signature, as in Analyze")
+        return cls(content[:size], endianness=order, check=False)
+    if content[344:348] in (SINGLE_MAGICS[0], PAIR_MAGICS[0]):
+        raise Complaint("E_HEADER", f"the size of the header is given as {content[:4].hex()}")
+    raise Complaint("E_NOT_NIFTI", f"not a NIfTI volume{_other_format(content)}")
+
+
+def _other_format(content: bytes) -> str:
+    if content[128:132] == b"DICM":
+        return " but DICOM"
+    return next((f" but {name}" for start, name in OTHER_FORMATS.items() if content.startswith(start)), "")
+
+
+def _shape(raw: nibabel.Nifti1Header) -> tuple[tuple[int, int, int], int]:
+    dim = [int(size) for size in raw["dim"]]
+    if not 1 <= dim[0] <= 7:
+        raise Complaint("E_DIM", f"{dim[0]} axes; a volume has three")
+    sizes = dim[1 : dim[0] + 1]
+    if dim[0] < 3:
+        raise Complaint("E_DIM", f"an image of {_times(sizes)}; a volume has three axes")
+    if min(sizes) < 1:
+        raise Complaint("E_DIM", f"axes of {_times(sizes)} voxels; each has one at least")
+    if dim[0] > 4 and max(sizes[4:]) > 1:
+        raise Complaint("E_DIM", f"{dim[0]} axes of {_times(sizes)} voxels; a volume has three")
+    if sorted(sizes[:3])[1] < 2:
+        raise Complaint("E_DIM", f"axes of {_times(sizes[:3])} voxels hold no image")
+    return (sizes[0], sizes[1], sizes[2]), sizes[3] if dim[0] > 3 else 1
+
+
+def _times(sizes: list[int]) -> str:
+    return " x ".join(map(str, sizes))
+
+
+def _dtype(raw: nibabel.Nifti1Header) -> np.dtype:
+    code = int(raw["datatype"])
+    if code not in NUMBERS:
+        try:
+            name = str(raw._data_type_codes.label[code])
+        except KeyError:
+            name = "of a type unknown to NIfTI"
+        raise Complaint("E_DTYPE", f"its voxels are {name} (code {code}); a volume has plain numbers")
+    dtype = np.dtype(raw._data_type_codes.dtype[code]).newbyteorder(raw.endianness)
+    if int(raw["bitpix"]) not in (0, 8 * dtype.itemsize):
+        raise Complaint(
+            "E_HEADER",
+            f"{int(raw['bitpix'])} bits a voxel, but the type {dtype.name} has {8 * dtype.itemsize}",
+        )
+    return dtype
+
+
+def _scaling(raw: nibabel.Nifti1Header) -> tuple[float, float]:
+    """A slope of 0 means that nothing is scaled, the intercept included (nifti1.h)."""
+    slope, intercept = float(raw["scl_slope"]), float(raw["scl_inter"])
+    if slope == 0:
+        return 1.0, 0.0
+    if not (math.isfinite(slope) and math.isfinite(intercept)):
+        raise Complaint("E_SCALE", f"slope {slope:g} and intercept {intercept:g}: its values are unknown")
+    return slope, intercept
+
+
+def _offset(raw: nibabel.Nifti1Header, *, is_pair: bool) -> int:
+    offset = float(raw["vox_offset"])
+    least = 0 if is_pair else raw.template_dtype.itemsize + 4
+    if not is_pair and offset == 0:  # left out by some writers
+        return least
+    if not math.isfinite(offset) or offset != int(offset) or offset < least:
+        raise Complaint("E_HEADER", f"its voxels begin at byte {offset:g}; the first they can is {least}")
+    if offset > least + MAX_EXTENSION_BYTES:
+        raise Complaint("E_HEADER", f"{offset:g} bytes lie before the voxels; that is no NIfTI extension")
+    return int(offset)
+
+
+def check_extensions(content: bytes, order: str) -> list[Warned]:
+    """Judge what lies between header and voxels: four bytes, then blocks of size, kind and content.
+
+    Raises:
+        Complaint: E_EXT.
+    """
+    if len(content) < 4 or content[0] == 0:
+        return []
+    warnings = []
+    rest = content[4:]
+    if not rest.strip(b"\0"):
+        return [Warned("W_EXT", "it announces a header extension and has none")]
+    while rest.strip(b"\0"):
+        size, kind = np.frombuffer(rest[:8].ljust(8, b"\0"), f"{order}i4").tolist()
+        if not 8 <= size <= len(rest):
+            raise Complaint("E_EXT", f"a header extension of {size} bytes where {len(rest)} are left")
+        if size % 16:
+            warnings.append(Warned("W_EXT", f"a header extension of {size} bytes, no multiple of 16"))
+        if kind not in extension_codes.value_set("code"):
+            warnings.append(Warned("W_EXT", f"a header extension of unknown kind {kind}"))
+        rest = rest[size:]
+    return warnings

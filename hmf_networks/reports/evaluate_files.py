@@ -12,7 +12,7 @@ import numpy as np
 from hmf_networks.atomic import write_whole
 from hmf_networks.metrics import to_unit
 from hmf_networks.naming import Record, subject_name, unknown_word
-from hmf_networks.nifti.read import VolumeError
+from hmf_networks.nifti.codes import VolumeError
 from hmf_networks.reports.comparison import compare_runs, format_comparisons
 from hmf_networks.reports.predictions import Failure, find_predictions, find_truths, unpaired
 from hmf_networks.reports.scoring import (

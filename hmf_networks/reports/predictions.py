@@ -9,7 +9,7 @@ from typing import NamedTuple
 from hmf_networks.data.folder import find_subjects
 from hmf_networks.data.records import files_below, nifti_stem
 from hmf_networks.naming import BIDS_SUFFIXES, Record, check_contrasts, output_path, subject_name
-from hmf_networks.nifti.read import VolumeError
+from hmf_networks.nifti.codes import VolumeError
 
 logger = logging.getLogger(__name__)
 
@@ -26,8 +26,7 @@ class Failure(NamedTuple):
 
     @classmethod
     def from_error(cls, subject: str, error: VolumeError) -> "Failure":
-        cause, _, cure = str(error).removeprefix(f"{error.code} ").rpartition("; ")
-        return cls(subject, error.code, *((cause, cure) if cause else (cure, "give a file that can be used")))
+        return cls(subject, error.code, f"{error.path}: {error.problem}", error.cure)
 
 
 def find_truths(root: str | Path, target: str) -> list[Record]:

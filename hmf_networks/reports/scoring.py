@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hmf_networks.metrics import psnr, to_unit
-from hmf_networks.nifti.read import VolumeError
+from hmf_networks.nifti.codes import VolumeError
 from hmf_networks.reports import score_table
 from hmf_networks.reports.brasyn import brasyn_rows
 from hmf_networks.reports.upright import Upright, check_same_grid, read_upright

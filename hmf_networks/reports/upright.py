@@ -1,6 +1,5 @@
 """Volumes on disk turned to RAS+: axes end right, in front and on top, the last runs over axial slices."""
 
-import itertools
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,8 +8,9 @@ import numpy as np
 from nibabel.affines import voxel_sizes
 from numpy.typing import NDArray
 
-from hmf_networks.nifti.read import VolumeError, read_volume
-from hmf_networks.transforms.load import GRID_TOLERANCE_MM
+from hmf_networks.nifti.codes import VolumeError
+from hmf_networks.nifti.geometry import GRID_TOLERANCE_MM, farthest_corner_mm
+from hmf_networks.nifti.read import read_volume
 
 
 class Upright(NamedTuple):
@@ -35,14 +35,11 @@ def read_upright(path: str | Path) -> Upright:
 
 def check_same_grid(volume: Upright, first: Upright) -> None:
     """Raise VolumeError E_GRID unless `volume` has the shape of `first` and its corners within 0.1 mm."""
-    cure = "resample it onto that grid"
-    shape = first.values.shape
+    shape, cure = first.values.shape, "resample it onto that grid"
     if volume.values.shape != shape:
-        problem = f"grid {volume.values.shape} in RAS order is not {shape}, that of {first.path}; {cure}"
-        raise VolumeError("E_GRID", volume.path, problem)
-    corners = np.array([(*corner, 1) for corner in itertools.product(*((0, side - 1) for side in shape))])
-    moved = (corners @ (volume.affine - first.affine).T)[:, :3]
-    distance_mm = np.linalg.norm(moved, axis=1).max()
+        problem = f"grid {volume.values.shape} in RAS order is not {shape}, that of {first.path}"
+        raise VolumeError("E_GRID", volume.path, problem, cure)
+    distance_mm = farthest_corner_mm(shape, volume.affine, first.affine)
     if distance_mm > GRID_TOLERANCE_MM:
-        problem = f"its corners lie up to {distance_mm:.2f} mm from those of {first.path}; {cure}"
-        raise VolumeError("E_GRID", volume.path, problem)
+        problem = f"its corners lie up to {distance_mm:.2f} mm from those of {first.path}"
+        raise VolumeError("E_GRID", volume.path, problem, cure)

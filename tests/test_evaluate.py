@@ -199,6 +199,24 @@ def test_a_prediction_on_another_grid_is_refused_and_the_others_are_scored(tmp_p
     assert "p1: E_GRID" in caplog.text
 
 
+def test_a_label_on_another_grid_would_name_the_wrong_voxels_and_is_refused(tmp_path, truth, caplog):
+    label, step = np.zeros(SHAPE), AFFINE.copy()
+    label[LESION], step[0, 3] = 1, 1.0
+    save(truth / "p0/p0_seg.nii.gz", label, step)
+    with caplog.at_level("INFO"):
+        assert evaluate(save_run(tmp_path / "run", 0.1), truth, "--output", tmp_path / "out") == 2
+    assert errors_in(tmp_path / "out") == {"p0": "E_GRID"}
+    assert "p0_seg.nii.gz: its corners lie up to 1.00 mm" in caplog.text
+
+
+def test_when_nobody_can_be_scored_all_are_named_and_the_tables_are_empty(tmp_path, truth):
+    save_prediction(tmp_path / "run", "stranger", as_network_sees(head()))
+    assert evaluate(tmp_path / "run", truth, "--output", tmp_path / "out", "--against", truth) == 1
+    assert evaluate(tmp_path / "run", truth, "--output", tmp_path / "out") == 2
+    assert len(errors_in(tmp_path / "out")) == 8
+    assert json.loads((tmp_path / "out/scores.json").read_text())["rows"] == []
+
+
 def test_what_has_no_partner_is_named_and_the_others_are_scored(tmp_path, truth):
     run = save_run(tmp_path / "run", 0.1, [0, 1, 2, 3, 4])
     save_prediction(run, "stranger", as_network_sees(head()))

@@ -78,6 +78,7 @@ def evaluate_files(
     scores = _score_all(records, target, found, protocols)
     for run, folder in folders.items():
         scores.failures.extend(unpaired(records, found[run], folder, target))
+    scores.failures.sort()
 
     run, *others = folders
     comparisons = compare_runs(scores.rows, run, others)

@@ -1,6 +1,6 @@
 """The `hmf` command: one sub-command, one short function. Heavy packages are imported where needed.
 
-Exit codes: 0 all done; 1 the command could not run, a misspelt option included.
+Exit codes: 0 all done; 1 the command could not run, a misspelt option included; 2 some subjects failed.
 """
 
 import argparse
@@ -17,15 +17,14 @@ logger = logging.getLogger(__name__)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one sub-command; 0 all done, 1 it could not run."""
+    """Run one sub-command; 0 all done, 1 it could not run, 2 some subjects failed and were named."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     options = _parser().parse_args(arguments)
     try:
-        options.run(options)
+        return options.run(options) or 0
     except (ValueError, OSError, ImportError) as error:
         sys.stderr.write(f"hmf {options.command}: {error}\n")
         return 1
-    return 0
 
 
 class _Parser(argparse.ArgumentParser):
@@ -87,6 +86,38 @@ def _parser() -> argparse.ArgumentParser:
     picture.add_argument("--output", type=Path, required=True, metavar="PNG")
     picture.set_defaults(run=_picture)
 
+    evaluate = commands.add_parser("evaluate", help="score synthesised volumes against the true ones")
+    evaluate.add_argument(
+        "predictions", type=Path, metavar="PREDICTIONS", help="folder as `synthesize` writes it, or one NIfTI"
+    )
+    evaluate.add_argument(
+        "truth", type=Path, metavar="TRUTH", help="dataset folder, datalist, or one NIfTI file"
+    )
+    evaluate.add_argument("--target", required=True, metavar="CONTRAST", help="what was synthesised, e.g. t2")
+    evaluate.add_argument(
+        "--output", type=Path, metavar="DIR", help="for scores.csv, scores.json, errors.json, worst/*.png"
+    )
+    evaluate.add_argument(
+        "--against",
+        type=Path,
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="OTHER",
+        help="other runs, to compare with",
+    )
+    evaluate.add_argument(
+        "--protocol",
+        nargs="+",
+        default=["volume"],
+        metavar="NAME",
+        help="volume, slice, affine, brasyn: docs/evaluation.md (default volume)",
+    )
+    evaluate.add_argument(
+        "--worst", type=int, default=3, metavar="N", help="subjects to list and draw (default %(default)s)"
+    )
+    evaluate.set_defaults(run=_evaluate)
+
     info = commands.add_parser("info", help="version, contrasts, folder layouts")
     info.set_defaults(run=_info)
     return parser
@@ -129,6 +160,21 @@ def _picture(options: argparse.Namespace) -> None:
             raise ValueError(f"{name!r} is not NAME=FILE, e.g. t2=patient_t2.nii.gz")
     draw_files({name: path for name, _, path in pairs}, options.output)
     logger.info("picture: %s", options.output)
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from hmf_networks.reports.evaluate_files import evaluate_files
+
+    failures = evaluate_files(
+        options.predictions,
+        options.truth,
+        options.target,
+        output_dir=options.output,
+        against=options.against,
+        protocols=options.protocol,
+        num_worst=options.worst,
+    )
+    return 2 if failures else 0
 
 
 def _info(_options: argparse.Namespace) -> None:

@@ -25,7 +25,9 @@ sys.exit(code)
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["info"], ["--version"], ["simulate", "--help"]], ids=" ".join
+    "arguments",
+    [["--help"], ["info"], ["--version"], ["simulate", "--help"], ["evaluate", "--help"]],
+    ids=" ".join,
 )
 def test_help_and_info_start_without_heavy_packages(arguments):
     done = subprocess.run(
@@ -66,6 +68,7 @@ def test_info_names_contrasts_and_layouts(caplog):
         (["simulate", "OUT", "--sujbects=2"], "--subjects"),
         (["cost", "--widht", "3"], "--width"),
         (["picture", "a=b", "--ouput", "c", "--output", "d"], "--output"),
+        (["evaluate", "P", "T", "--taget", "t2", "--target", "t2"], "--target"),
         (["info", "--hepl"], "--help"),
         (["simulate", "OUT", "--subject", "2"], "--subjects"),
     ],
@@ -131,7 +134,7 @@ def test_volumes_of_one_shape_that_lie_elsewhere_are_no_picture(capsys, tmp_path
         )
         == 1
     )
-    assert "b.nii does not lie where the first volume does" in capsys.readouterr().err
+    assert "b.nii: its corners lie up to 3.00 mm from those of" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from ignite.engine import Events
 from monai.data import DataLoader, Dataset, MetaTensor
 from monai.engines import SupervisedEvaluator
 from monai.handlers import IgniteMetricHandler, from_engine
-from monai.metrics import PSNRMetric, SSIMMetric
+from monai.metrics import MultiScaleSSIMMetric, PSNRMetric, SSIMMetric
 
 from hmf_networks import metrics
 from hmf_networks.metrics import (
@@ -14,16 +14,18 @@ from hmf_networks.metrics import (
     VolumePSNR,
     affine_fit,
     mae,
+    ms_ssim,
     nmse,
     psnr,
     slice_scores,
     ssim,
     ssim_map,
+    structure_maps,
     to_unit,
     volume_scores,
 )
 
-NAMES = ["psnr", "ssim", "nmse", "mae"]
+NAMES = list(metrics.METRICS)
 
 
 @pytest.fixture
@@ -61,7 +63,7 @@ def test_twice_the_data_range_adds_6_db(prediction, truth):
 
 def test_identical_volumes_score_perfectly(truth):
     assert psnr(truth, truth) == math.inf
-    assert ssim(truth, truth) == 1
+    assert ssim(truth, truth) == ms_ssim(truth, truth) == 1
     assert nmse(truth, truth) == mae(truth, truth) == 0
 
 
@@ -145,6 +147,68 @@ def test_a_slice_has_the_same_ssim_alone_as_in_its_volume(prediction, truth):
 
 def test_ssim_is_defined_for_planes_smaller_than_its_window(truth):
     assert ssim_map(truth[:3, :2], truth[:3, :2]).shape == (3, 2, 18)
+
+
+@pytest.fixture
+def textured() -> torch.Tensor:
+    """Planes large enough for all five scales, 176 x 180 x 2, with detail of every size."""
+    noise = [torch.rand(1, 2, 176 // size, 180 // size) for size in (1, 4, 16)]
+    layers = [torch.nn.functional.interpolate(layer, (176, 180), mode="bilinear") for layer in noise]
+    return torch.stack(layers).mean(dim=0)[0].movedim(0, -1)
+
+
+def blurred(volume: torch.Tensor, size: int) -> torch.Tensor:
+    means = torch.nn.functional.avg_pool2d(volume.movedim(-1, 0), size, 1, size // 2)
+    return means.movedim(0, -1)
+
+
+def test_ms_ssim_of_identical_planes_is_one_at_all_five_scales(textured):
+    assert len(structure_maps(textured, textured).scales) == 5
+    assert ms_ssim(textured, textured) == 1
+
+
+def test_ms_ssim_falls_with_blur(textured):
+    values = [ms_ssim(blurred(textured, size), textured) for size in (1, 3, 7, 15)]
+    assert values == sorted(values, reverse=True)
+    assert values[0] > values[-1] + 0.1
+
+
+def test_ms_ssim_is_near_the_one_of_monai_that_leaves_the_border_out(textured):
+    """Ours pads the planes so that every voxel of a region counts; far from the border the maps agree."""
+    noisy = textured + 0.1 * torch.randn(textured.shape)
+    as_batch = [volume.movedim(-1, 0).unsqueeze(1) for volume in (noisy, textured)]
+    expected = MultiScaleSSIMMetric(spatial_dims=2, data_range=1.0)(*as_batch).mean().item()
+    assert ms_ssim(noisy, textured) == pytest.approx(expected, abs=0.02)
+
+
+def test_ms_ssim_is_the_product_over_the_scales_of_means_over_the_mask(textured):
+    noisy, mask = textured + 0.1 * torch.randn(textured.shape), torch.zeros_like(textured, dtype=torch.bool)
+    mask[32:96, 64:128] = True  # whole pixels at every scale
+    expected = 1.0
+    for scale, terms in enumerate(structure_maps(noisy, textured).scales):
+        side = 2**scale
+        inside = terms[32 // side : 96 // side, 64 // side : 128 // side]
+        expected *= inside.double().mean().item() ** metrics.MS_SSIM_WEIGHTS[scale]
+    assert ms_ssim(noisy, textured, mask) == pytest.approx(expected, rel=1e-3)  # the weights sum to 1.0001
+
+
+@pytest.mark.parametrize(
+    ("side", "num_scales"), [(3, 1), (21, 1), (22, 2), (44, 3), (175, 4), (176, 5), (400, 5)]
+)
+def test_planes_too_small_for_a_scale_do_without_it(side, num_scales):
+    plane = torch.rand(side, 400, 1)
+    assert len(structure_maps(plane, plane).scales) == num_scales
+    assert ms_ssim(plane, plane) == 1
+
+
+def test_at_one_scale_ms_ssim_is_ssim(prediction, truth, brain):
+    assert ms_ssim(prediction, truth, brain) == pytest.approx(ssim(prediction, truth, brain), rel=1e-6)
+
+
+def test_an_uneven_border_counts_at_every_scale(textured):
+    odd, mask = textured[:, :177], torch.zeros(176, 177, 2, dtype=torch.bool)
+    mask[:, -1] = True
+    assert ms_ssim(odd, odd, mask) == 1
 
 
 def test_volume_scores_hold_every_region_and_the_whole(prediction, truth, brain):

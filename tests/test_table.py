@@ -5,11 +5,12 @@ import math
 import numpy as np
 import pytest
 
-from hmf_networks.reports.table import format_table, summarise, write_scores
+from hmf_networks import metrics
+from hmf_networks.reports.table import METRICS, format_table, summarise, write_scores
 
 
 def row(method: str = "copy", subject: str = "01", psnr: float = 30.0, **others) -> dict:
-    scores = {"psnr": psnr, "ssim": 0.9, "nmse": 0.01, "mae": 0.02}
+    scores = {"psnr": psnr, "ssim": 0.9, "ms_ssim": 0.95, "nmse": 0.01, "mae": 0.02}
     return {"method": method, "subject": subject, "protocol": "volume", "region": "brain", **scores, **others}
 
 
@@ -70,7 +71,7 @@ def test_a_score_that_is_missing_is_left_out():
     )
     assert entry["psnr"]["mean"] == 25
     assert entry["num_subjects"] == 3
-    (entry,) = summarise([row() | dict.fromkeys(("psnr", "ssim", "nmse", "mae"), math.nan)])
+    (entry,) = summarise([row() | dict.fromkeys(METRICS, math.nan)])
     assert entry["num_subjects"] == 0
     assert math.isnan(entry["psnr"]["mean"])
 
@@ -85,8 +86,8 @@ def test_a_perfect_subject_makes_the_mean_infinite_and_breaks_nothing():
 def test_the_table_is_aligned_markdown_under_its_protocol(rows):
     lines = format_table(summarise(rows)).splitlines()
     assert lines[0] == "Protocol volume, region brain, 40 subjects"
-    assert lines[2] == "| method | PSNR dB | PSNR 95 % interval |   SSIM |   NMSE |    MAE |"
-    assert lines[3] == "| ------ | ------: | -----------------: | -----: | -----: | -----: |"
+    assert lines[2] == "| method | PSNR dB | PSNR 95 % interval |   SSIM | MS-SSIM |   NMSE |    MAE |"
+    assert lines[3] == "| ------ | ------: | -----------------: | -----: | ------: | -----: | -----: |"
     assert lines[5].startswith("| ours   |   26.95 |     26.")
     assert len({len(line) for line in lines[2:]}) == 1
 
@@ -94,7 +95,7 @@ def test_the_table_is_aligned_markdown_under_its_protocol(rows):
 def test_one_subject_has_no_interval():
     table = format_table(summarise([row()]))
     assert "1 subject\n" in table
-    assert "| copy   |   30.00 |                  - | 0.9000 | 0.0100 | 0.0200 |" in table
+    assert "| copy   |   30.00 |                  - | 0.9000 |  0.9500 | 0.0100 | 0.0200 |" in table
 
 
 def test_the_heading_tells_when_the_methods_were_not_scored_on_the_same_subjects(rows):
@@ -125,3 +126,21 @@ def test_a_failed_write_leaves_the_old_file_alone(rows, tmp_path):
         write_scores([row(extra=object())], *paths)
     assert [path.read_bytes() for path in paths] == before
     assert sorted(tmp_path.iterdir()) == sorted(paths)
+
+
+def test_the_table_knows_every_measure():
+    assert metrics.METRICS == METRICS
+
+
+def test_scores_of_an_older_file_without_ms_ssim_are_still_read():
+    older = [{key: str(value) for key, value in row(subject=s).items() if key != "ms_ssim"} for s in "ab"]
+    (entry,) = summarise(older)
+    assert entry["psnr"]["mean"] == 30
+    assert "| 0.9000 |       - | 0.0100 |" in format_table([entry])
+    del entry["ms_ssim"]  # as in an older JSON
+    assert "| 0.9000 |       - | 0.0100 |" in format_table([entry])
+
+
+def test_what_else_is_known_stands_in_the_json(rows, tmp_path):
+    write_scores(rows, tmp_path / "a.csv", tmp_path / "a.json", more={"worst": [{"brain_psnr": math.inf}]})
+    assert json.loads((tmp_path / "a.json").read_text())["worst"] == [{"brain_psnr": "inf"}]

@@ -1,7 +1,7 @@
 """Score the network and what it must beat on the same volumes, under named protocols, into one table."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from hmf_networks.reports.table import format_table, summarise, write_scores
 logger = logging.getLogger(__name__)
 
 Rival = Callable[[Tensor], Tensor]
+PROTOCOLS = ("volume", "affine", "slice")
 
 
 class ScoreTable:
@@ -59,16 +60,25 @@ class ScoreTable:
         logger.info("scores written to %s\n\n%s", self.output_dir / "scores.csv", table)
 
 
-def volume_rows(prediction: Tensor, truth: Tensor, region: Tensor | None = None) -> list[dict[str, Any]]:
-    """Scores of a volume (X, Y, Z) in [-1, 1] under protocols volume, affine, slice (docs/evaluation.md)."""
+def volume_rows(
+    prediction: Tensor, truth: Tensor, region: Tensor | None = None, protocols: Collection[str] = PROTOCOLS
+) -> list[dict[str, Any]]:
+    """Scores of a volume (X, Y, Z) in [-1, 1] under the protocols that are asked (docs/evaluation.md)."""
     prediction, truth = (x.as_subclass(Tensor).float().cpu() for x in (prediction, truth))
     brain = truth > -1
     regions = {"brain": brain}
     if region is not None and bool((region > 0).any()):
         regions["label"] = region.as_subclass(Tensor)[0].cpu() > 0
     predicted, true = to_unit(prediction).clamp(0, 1), to_unit(truth)
-    volume = volume_scores(predicted, true, regions)
-    affine = volume_scores(affine_fit(predicted, true, brain), true, regions)
-    rows = [{"protocol": "volume", "region": name, **scores} for name, scores in volume.items()]
-    rows += [{"protocol": "affine", "region": name, **scores} for name, scores in affine.items()]
-    return [*rows, {"protocol": "slice", "region": "whole", **slice_scores(predicted, true, brain)}]
+    scores = {}
+    if "volume" in protocols:
+        scores["volume"] = volume_scores(predicted, true, regions)
+    if "affine" in protocols:
+        scores["affine"] = volume_scores(affine_fit(predicted, true, brain), true, regions)
+    if "slice" in protocols:
+        scores["slice"] = {"whole": slice_scores(predicted, true, brain)}
+    return [
+        {"protocol": protocol, "region": name, **figures}
+        for protocol, by_region in scores.items()
+        for name, figures in by_region.items()
+    ]

@@ -2,8 +2,8 @@
 
     python benchmarks/fuzz.py [--cases 50000] [--seed 0]
 
-Prints how many damaged files were read, refused and by which code; ends with 1 at the first other error. A case
-is a small volume with 1 to 8 bytes of its header or of its gzip stream changed, removed, doubled or cut off.
+Prints how many damaged files were read, refused and by which code; any other error ends it. A case is a small
+volume with 1 to 8 places of its header or of its gzip stream changed, removed, filled or cut off.
 """
 
 import argparse
@@ -30,7 +30,11 @@ def seeds(rng: np.random.Generator) -> list[bytes]:
     values = rng.integers(0, 1000, (6, 7, 5)).astype(np.int16)
     affine = np.diag([1.0, -2.0, 3.0, 1.0])
     files = []
-    for cls, extended in ((nibabel.Nifti1Image, False), (nibabel.Nifti2Image, False), (nibabel.Nifti1Image, True)):
+    for cls, extended in (
+        (nibabel.Nifti1Image, False),
+        (nibabel.Nifti2Image, False),
+        (nibabel.Nifti1Image, True),
+    ):
         image = cls(values, affine)
         image.header["scl_slope"], image.header["scl_inter"] = 2.0, 1.0
         if extended:
@@ -75,7 +79,9 @@ def main() -> int:
         for number in range(options.cases):
             content = files[number % len(files)]
             in_stream = number % 2 == 1
-            content = damaged(gzip.compress(content, 1), rng, 10**6) if in_stream else damaged(content, rng, 600)
+            content = (
+                damaged(gzip.compress(content, 1), rng, 10**6) if in_stream else damaged(content, rng, 600)
+            )
             if number % 4 == 2:
                 content = gzip.compress(content, 1)
             path = Path(folder) / ("a.nii.gz" if number % 4 else "a.nii")

@@ -25,7 +25,7 @@ ERRORS = {
     ),
     "E_HEADER": Fault("header fields that contradict each other or make no sense", "convert the scan anew"),
     "E_EXT": Fault("a header extension of impossible size, or one that runs into the voxels", AGAIN),
-    "E_DIM": Fault("not three axes with a voxel each, two of them longer", "give one 3-D volume"),
+    "E_DIM": Fault("not three axes with at least a voxel each", "give one 3-D volume"),
     "E_4D": Fault("several volumes in one file", "say which with --volume, counted from 0"),
     "E_DTYPE": Fault(
         "voxels that are no plain numbers: colours, complex, bits, or an unknown type", "store plain numbers"

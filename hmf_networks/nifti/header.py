@@ -16,8 +16,8 @@ from hmf_networks.nifti.geometry import geometry
 
 MAX_VOXELS = 2**28  # float32 of so many fill a gigabyte; 0.25 mm of a whole head are less
 MAX_EXTENSION_BYTES = 2**24
-SINGLE_MAGICS = (b"n+1\0", b"n+2\0\r\n\x1a\n")  # header and voxels in one file
-PAIR_MAGICS = (b"ni1\0", b"ni2\0\r\n\x1a\n")
+SINGLE, PAIR = (b"n+1\0", b"n+2\0"), (b"ni1\0", b"ni2\0")  # header and voxels in one file, or in two
+LINE_ENDS = (b"\r\n\x1a\n", bytes(4))  # behind the magic of NIfTI-2; a transfer as text changes the first
 NUMBERS = (2, 4, 8, 16, 64, 256, 512, 768, 1024, 1280)  # data types that are plain integers and floats
 OTHER_FORMATS = {
     b"\0\0\0\1": "MGH (FreeSurfer)",
@@ -61,16 +61,18 @@ class Header(NamedTuple):
     affine: NDArray[np.float64]
 
 
-def parse_header(content: bytes) -> tuple[Header, list[Warned]]:
+def parse_header(content: bytes, max_voxels: int = MAX_VOXELS) -> tuple[Header, list[Warned]]:
     """Judge the first 540 bytes of a file, or all of it where it is shorter.
 
     Raises:
-        Complaint: E_TRUNCATED, E_NOT_NIFTI, E_HEADER, E_DIM, E_DTYPE, E_SCALE or E_AFFINE. How large the
-            volume may be is for the caller to say.
+        Complaint: E_TRUNCATED, E_NOT_NIFTI, E_HEADER, E_DIM, E_TOO_LARGE, E_DTYPE, E_SCALE or E_AFFINE.
     """
     raw = _raw_header(content)
-    is_pair = raw["magic"].tobytes().ljust(4, b"\0") in [magic.ljust(4, b"\0") for magic in PAIR_MAGICS]
+    is_pair = raw["magic"].tobytes()[:4].ljust(4, b"\0") in PAIR
     shape, num_volumes = _shape(raw)
+    if math.prod(shape) * num_volumes > max_voxels:
+        sizes = _times([*shape, num_volumes])
+        raise Complaint("E_TOO_LARGE", f"{sizes} voxels, more than max_voxels, {max_voxels}")
     dtype = _dtype(raw)
     slope, intercept = _scaling(raw)
     offset = _offset(raw, is_pair=is_pair)
@@ -92,13 +94,13 @@ def _raw_header(content: bytes) -> nibabel.Nifti1Header:
                 "E_TRUNCATED",
                 f"it ends after {len(content)} of the {size} bytes of its header",
             )
-        magic = content[344:348] if cls is nibabel.Nifti1Header else content[4:12]
-        if magic not in (*SINGLE_MAGICS, *PAIR_MAGICS):
-            if magic[:3] in (b"n+2", b"ni2"):
-                raise Complaint("E_HEADER", "its signature was damaged, as by a transfer as text")
+        place, version = (344, 1) if cls is nibabel.Nifti1Header else (4, 2)
+        if content[place : place + 4] not in (SINGLE[version - 1], PAIR[version - 1]):
             raise Complaint("E_NOT_NIFTI", "no NIfTI signature, as in Analyze")
+        if version == 2 and content[8:12] not in LINE_ENDS:
+            raise Complaint("E_HEADER", "its signature was damaged, as by a transfer as text")
         return cls(content[:size], endianness=order, check=False)
-    if content[344:348] in (SINGLE_MAGICS[0], PAIR_MAGICS[0]):
+    if content[344:348] in (SINGLE[0], PAIR[0]):
         raise Complaint("E_HEADER", f"the size of the header is given as {content[:4].hex()}")
     raise Complaint("E_NOT_NIFTI", f"not a NIfTI volume{_other_format(content)}")
 
@@ -120,8 +122,6 @@ def _shape(raw: nibabel.Nifti1Header) -> tuple[tuple[int, int, int], int]:
         raise Complaint("E_DIM", f"axes of {_times(sizes)} voxels; each has one at least")
     if dim[0] > 4 and max(sizes[4:]) > 1:
         raise Complaint("E_DIM", f"{dim[0]} axes of {_times(sizes)} voxels; a volume has three")
-    if sorted(sizes[:3])[1] < 2:
-        raise Complaint("E_DIM", f"axes of {_times(sizes[:3])} voxels hold no image")
     return (sizes[0], sizes[1], sizes[2]), sizes[3] if dim[0] > 3 else 1
 
 
@@ -159,8 +159,6 @@ def _scaling(raw: nibabel.Nifti1Header) -> tuple[float, float]:
 def _offset(raw: nibabel.Nifti1Header, *, is_pair: bool) -> int:
     offset = float(raw["vox_offset"])
     least = 0 if is_pair else raw.template_dtype.itemsize + 4
-    if not is_pair and offset == 0:  # left out by some writers
-        return least
     if not math.isfinite(offset) or offset != int(offset) or offset < least:
         raise Complaint("E_HEADER", f"its voxels begin at byte {offset:g}; the first they can is {least}")
     if offset > least + MAX_EXTENSION_BYTES:

@@ -70,9 +70,8 @@ def examine(path: str | Path, *, volume: int | None = None, max_voxels: int = MA
     """As `read_volume`, with the warnings in hand."""
     path = Path(path)
     with Stream(_header_path(path)) as stream:
-        header, warnings = _read_header(stream)
+        header, warnings = _read_header(stream, max_voxels)
         chosen = _choose(header, volume, path)
-        _check_size(header, max_voxels, path)
         if not header.is_pair:
             values, more = _read_voxels(stream, header, chosen)
         else:
@@ -83,13 +82,13 @@ def examine(path: str | Path, *, volume: int | None = None, max_voxels: int = MA
     return Volume(values, header, warnings + more)
 
 
-def _read_header(stream: Stream) -> tuple[Header, list[Warned]]:
+def _read_header(stream: Stream, max_voxels: int = MAX_VOXELS) -> tuple[Header, list[Warned]]:
     """Up to the first voxel, in a single file."""
     start = stream.read_at_most(LARGEST_HEADER)
     if not start:
         raise VolumeError("E_EMPTY", stream.path, "its gzip stream holds nothing")
     try:
-        header, warnings = parse_header(start)
+        header, warnings = parse_header(start, max_voxels)
         size = header.raw.template_dtype.itemsize
         if header.is_pair:
             between = start[size:] + stream.read_at_most(MAX_TAIL)
@@ -104,10 +103,11 @@ def _read_header(stream: Stream) -> tuple[Header, list[Warned]]:
 
 
 def _name_tells(stream: Stream) -> list[Warned]:
-    if stream.is_gzip == (stream.path.suffix.lower() == ".gz"):
+    suffix = stream.path.suffix.lower()
+    if suffix in ((".gz",) if stream.is_gzip else (".nii", ".hdr", ".img")):
         return []
     kind = "compressed" if stream.is_gzip else "not compressed"
-    return [Warned("W_EXT", f"it is {kind}, which its name does not tell; rename it")]
+    return [Warned("W_EXT", f"it is {kind}, which its name does not tell")]
 
 
 def _choose(header: Header, volume: int | None, path: Path) -> int:
@@ -118,15 +118,6 @@ def _choose(header: Header, volume: int | None, path: Path) -> int:
     if not 0 <= chosen < header.num_volumes:
         raise VolumeError("E_4D", path, f"no volume {chosen}: there are 0 to {header.num_volumes - 1}")
     return chosen
-
-
-def _check_size(header: Header, max_voxels: int, path: Path) -> None:
-    num_voxels = math.prod(header.shape) * header.num_volumes
-    if num_voxels > max_voxels:
-        shape = " x ".join(map(str, header.shape))
-        raise VolumeError(
-            "E_TOO_LARGE", path, f"{shape} x {header.num_volumes} voxels; max_voxels is {max_voxels}"
-        )
 
 
 def _read_voxels(stream: Stream, header: Header, chosen: int) -> tuple[NDArray[np.float32], list[Warned]]:

@@ -90,15 +90,15 @@ class Stream:
                     raise VolumeError("E_TRUNCATED", self.path, "its gzip stream has no end")
 
     def _next_member(self) -> bool:
-        """Go on with a further gzip stream in the same file; zeros pad some, other bytes are garbage."""
+        """Go on with a further gzip stream in the same file; other bytes are garbage."""
         while len(self._packed) < len(GZIP) and (more := self._from_file()):
             self._packed += more
         if self._packed.startswith(GZIP):
             self._unpacker = zlib.decompressobj(GZIP_FORMAT)
             return True
-        self.has_garbage |= bool(self._packed.strip(b"\0"))
+        self.has_garbage |= bool(self._packed)
         while more := self._from_file():
-            self.has_garbage |= bool(more.strip(b"\0"))
+            self.has_garbage = True
         self._packed = b""
         return False
 

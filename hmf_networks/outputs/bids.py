@@ -12,7 +12,9 @@ from hmf_networks.atomic import write_whole
 
 VERSION = "1.10.0"
 IGNORED = ("manifest.json", "errors.json", "*.png", "*_synth.*")  # ours, and no part of BIDS
-README = """Synthetic MRI contrasts, computed from acquired ones by hmf_networks. Research only, not for diagnosis.
+README = """Synthetic MRI contrasts, computed from acquired ones by hmf_networks.
+
+Research only, not for diagnosis.
 
 manifest.json tells what was made of which file; errors.json, where it is there, what could not be made.
 """

@@ -32,7 +32,7 @@ class SubjectError(ValueError):
         return type(self), (self.code, self.problem)
 
 
-class SubjectsFailed(RuntimeError):
+class SubjectsFailed(RuntimeError):  # noqa: N818
     """All else is done, but some subjects could not be: the command ends with 2."""
 
 

@@ -78,8 +78,8 @@ class OutputFolder:
         existing = [path for path in paths if path.exists()]
         if existing:
             raise FileExistsError(
-                f"{len(existing)} output(s) exist already, e.g. {existing[0]}; set overwrite to True to replace "
-                "them or skip_existing to True to keep them, or choose another output_dir"
+                f"{len(existing)} output(s) exist already, e.g. {existing[0]}; set overwrite to True to "
+                "replace them or skip_existing to True to keep them, or choose another output_dir"
             )
 
     def claim(self, record: Record, *, wait: bool = False) -> str:

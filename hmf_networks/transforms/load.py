@@ -1,17 +1,31 @@
 """Read the contrasts of a record into channels: paths in, `image` and `label` out."""
 
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from monai.data import MetaTensor
-from monai.transforms import MapTransform
+from monai.transforms import MapTransform, ResampleToMatch
 from numpy.typing import NDArray
 
+from hmf_networks.naming import check_switch
 from hmf_networks.nifti.codes import VolumeError
 from hmf_networks.nifti.geometry import GRID_TOLERANCE_MM, farthest_corner_mm
+from hmf_networks.nifti.header import MAX_VOXELS
 from hmf_networks.nifti.read import read_volume
+from hmf_networks.transforms.intensity import background_value
+
+LARGEST_PLANE_MM = 2000.0
+
+
+class _Placed(NamedTuple):
+    """A volume (X, Y, Z), its matrix (4, 4) and the name of its file."""
+
+    values: NDArray[np.float32]
+    affine: NDArray[np.float64]
+    name: str
 
 
 class LoadContrastsd(MapTransform):
@@ -21,60 +35,84 @@ class LoadContrastsd(MapTransform):
         sources: contrasts in the order the network expects them, e.g. ["t1", "flair"].
         target: contrast to learn or to compare with; None when it is to be synthesised.
         with_region: read the record's segmentation as `region` (1, X, Y, Z), boolean; zeros when it has none.
+        regrid: bring files on other grids onto that of the first source (linear, its background around it);
+            without it they are refused.
+        volume: which volume of a 4-D file, counted from 0.
+        max_voxels: larger files are refused before they are read.
 
     The result keeps the record's other entries. `image` is a MetaTensor (S, X, Y, Z) that knows its affine
     and, as `filename_or_obj`, the first source; `label` is (1, X, Y, Z).
 
     Raises:
-        KeyError: the record lacks a contrast.
-        VolumeError: a file that cannot be used (`nifti/read.py`), or E_GRID: files on different grids.
+        VolumeError: a file that is not there or cannot be used (`nifti/codes.py`), or E_GRID.
     """
 
     def __init__(
-        self, sources: Sequence[str], target: str | None = None, *, with_region: bool = False
+        self,
+        sources: Sequence[str],
+        target: str | None = None,
+        *,
+        with_region: bool = False,
+        regrid: bool = False,
+        volume: int | None = None,
+        max_voxels: int = MAX_VOXELS,
     ) -> None:
         super().__init__(keys=[*sources, *([target] if target else [])])
         self.sources = tuple(sources)
         self.target = target
         self.with_region = with_region
+        self.regrid = check_switch("regrid", regrid)
+        self.volume, self.max_voxels = volume, max_voxels
 
     def __call__(self, record: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         missing = [name for name in self.keys if name not in record]
         if missing:
-            subject = record.get("patient", "unnamed")
-            raise KeyError(
-                f"subject {subject} has no {', '.join(missing)}: add the file or change the contrasts"
-            )
+            subject = f"subject {record.get('patient', 'unnamed')}"
+            cure = "add the file or change the contrasts"
+            raise VolumeError("E_MISSING", subject, f"it has no {', '.join(missing)}", cure)
         first_path = record[self.sources[0]]
-        volumes = {name: read_volume(record[name]) for name in self.keys}
-        for name in self.keys:
-            _check_same_grid(volumes[self.sources[0]], first_path, volumes[name], record[name])
-        affine = volumes[self.sources[0]][1]
-        meta = {"filename_or_obj": str(first_path), "original_affine": affine}
+        first = self._read(first_path)
+        _check_plane(first, first_path)
+        volumes = {
+            name: first
+            if name == self.sources[0]
+            else self._on_grid(self._read(record[name]), record[name], first)
+            for name in self.keys
+        }
+        meta = {"filename_or_obj": str(first_path), "original_affine": first.affine}
         sample = {key: value for key, value in record.items() if key not in (*self.keys, "label")}
-        sample["image"] = _tensor([volumes[name][0] for name in self.sources], affine, meta)
+        sample["image"] = _tensor([volumes[name].values for name in self.sources], first.affine, meta)
         sample["source_paths"] = [str(record[name]) for name in self.sources]
         if self.target:
-            sample["label"] = _tensor([volumes[self.target][0]], affine, meta)
+            sample["label"] = _tensor([volumes[self.target].values], first.affine, meta)
         if self.with_region:
-            sample["region"] = _tensor(
-                [self._region(record, volumes[self.sources[0]], first_path)], affine, meta
-            )
+            sample["region"] = _tensor([self._region(record, first)], first.affine, meta)
         return sample
 
-    def _region(
-        self, record: Mapping[Hashable, Any], first: tuple[NDArray[Any], NDArray[Any]], first_path: str
-    ) -> NDArray[np.float32]:
+    def _read(self, path: str) -> _Placed:
+        return _Placed(*read_volume(path, volume=self.volume, max_voxels=self.max_voxels), Path(path).name)
+
+    def _on_grid(self, other: _Placed, path: str, first: _Placed) -> _Placed:
+        problem = _grid_problem(first, other)
+        if problem is None:
+            return other
+        if not self.regrid:
+            raise VolumeError("E_GRID", path, problem)
+        return other._replace(values=_regridded(other, first), affine=first.affine)
+
+    def _region(self, record: Mapping[Hashable, Any], first: _Placed) -> NDArray[np.float32]:
         if "label" not in record:
-            return np.zeros_like(first[0])
+            return np.zeros_like(first.values)
         try:
-            region = read_volume(record["label"])
+            region = _Placed(*read_volume(record["label"], max_voxels=self.max_voxels), "label")
         except VolumeError as error:
             if error.code != "E_NO_SIGNAL":  # a healthy subject has an empty segmentation
                 raise
-            return np.zeros_like(first[0])
-        _check_same_grid(first, first_path, region, record["label"])
-        return (region[0] > 0).astype(np.float32)
+            return np.zeros_like(first.values)
+        problem = _grid_problem(first, region)
+        if problem is not None:
+            raise VolumeError("E_GRID", record["label"], problem)
+        return (region.values > 0).astype(np.float32)
 
 
 def _tensor(
@@ -83,16 +121,28 @@ def _tensor(
     return MetaTensor(torch.from_numpy(np.stack(volumes)), affine=torch.from_numpy(affine), meta=dict(meta))
 
 
-def _check_same_grid(
-    first: tuple[NDArray[Any], NDArray[Any]],
-    first_path: str,
-    other: tuple[NDArray[Any], NDArray[Any]],
-    other_path: str,
-) -> None:
-    if first[0].shape != other[0].shape:
-        problem = f"grid {other[0].shape} is not {first[0].shape}, that of {first_path}"
-        raise VolumeError("E_GRID", other_path, problem)
-    distance_mm = farthest_corner_mm(first[0].shape, first[1], other[1])
-    if distance_mm > GRID_TOLERANCE_MM:
-        problem = f"its corners lie up to {distance_mm:.2f} mm from those of {first_path}"
-        raise VolumeError("E_GRID", other_path, problem)
+def _check_plane(volume: _Placed, path: str) -> None:
+    """Planes are brought to the network's pixel size: a wrong voxel size would fill the memory."""
+    extents_mm = sorted(np.linalg.norm(volume.affine[:3, :3], axis=0) * volume.values.shape)
+    if extents_mm[1] > LARGEST_PLANE_MM:
+        problem = f"planes of {extents_mm[1] / 1000:.1f} x {extents_mm[2] / 1000:.1f} m"
+        raise VolumeError("E_TOO_LARGE", path, problem, "correct its voxel sizes")
+
+
+def _grid_problem(first: _Placed, other: _Placed) -> str | None:
+    if first.values.shape != other.values.shape:
+        return f"grid {other.values.shape} is not {first.values.shape}, that of {first.name}"
+    distance_mm = farthest_corner_mm(first.values.shape, first.affine, other.affine)
+    if distance_mm <= GRID_TOLERANCE_MM:
+        return None
+    return f"its corners lie up to {distance_mm:.2f} mm from those of {first.name}"
+
+
+def _regridded(other: _Placed, first: _Placed) -> NDArray[np.float32]:
+    """Values of `other` at the voxels of `first`; its background where it does not reach."""
+    values = torch.from_numpy(np.ascontiguousarray(other.values))
+    background = background_value(values)
+    moving = MetaTensor((values - background)[None], affine=torch.from_numpy(other.affine))
+    fixed = MetaTensor(torch.empty(1, *first.values.shape), affine=torch.from_numpy(first.affine))
+    resampled = ResampleToMatch(mode="bilinear", padding_mode="zeros", dtype=torch.float64)(moving, fixed)
+    return (resampled[0].as_subclass(torch.Tensor).float() + background).numpy()

@@ -20,8 +20,8 @@ LAYOUTS = {1: layout_1, 2: layout_2}
 MAGIC = {
     (1, False): b"n+1\0",
     (1, True): b"ni1\0",
-    (2, False): b"n+2\0\r\n\x1a\n",
-    (2, True): b"ni2\0\r\n\x1a\n",
+    (2, False): b"n+2\0",
+    (2, True): b"ni2\0",
 }
 HEADER_BYTES = {1: 348, 2: 540}
 SINGLE_OFFSET = {1: 352, 2: 544}
@@ -69,6 +69,8 @@ def header(
     block = np.zeros((), LAYOUTS[version].newbyteorder(order))
     block["sizeof_hdr"] = HEADER_BYTES[version]
     block["magic"] = MAGIC[version, pair]
+    if version == 2:
+        block["eol_check"] = list(b"\r\n\x1a\n")
     block["dim"] = ([len(shape), *shape] + [1] * 7)[:8]
     block["datatype"] = DATATYPES[code]
     block["bitpix"] = 8 * int(code[1])

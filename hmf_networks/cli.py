@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from hmf_networks import __version__
-from hmf_networks.naming import unknown_word
+from hmf_networks.naming import CONTRASTS, unknown_word
+from hmf_networks.outputs.failure import SubjectsFailed
 
 logger = logging.getLogger(__name__)
 
@@ -22,6 +23,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         return options.run(options) or 0
+    except SubjectsFailed as error:
+        sys.stderr.write(f"hmf {options.command}: {error}\n")
+        return 2
     except (ValueError, OSError, ImportError) as error:
         sys.stderr.write(f"hmf {options.command}: {error}\n")
         return 1
@@ -118,9 +122,84 @@ def _parser() -> argparse.ArgumentParser:
     )
     evaluate.set_defaults(run=_evaluate)
 
+    _add_synthesize(commands)
+
     info = commands.add_parser("info", help="version, contrasts, folder layouts")
     info.set_defaults(run=_info)
     return parser
+
+
+def _add_synthesize(commands: Any) -> None:
+    synthesize = commands.add_parser(
+        "synthesize",
+        help="make the missing contrast: NIfTI in, NIfTI out",
+        usage="hmf synthesize IN OUT --target t2 [options]\n"
+        "       hmf synthesize --t1 FILE --flair FILE --target t2 OUT.nii.gz [options]",
+    )
+    add = synthesize.add_argument
+    add(
+        "paths", nargs="+", type=Path, metavar="IN OUT", help="folder, BIDS dataset, datalist or file; folder"
+    )
+    add("--target", required=True, metavar="CONTRAST", help=f"what to make: {', '.join(CONTRASTS)}")
+    for name in CONTRASTS:
+        add(f"--{name}", type=Path, metavar="FILE", help=f"a single {name} file, in place of IN")
+    add("--weights", type=Path, metavar="FILE", help="model.pt, with its model.json (default: the bundle's)")
+    add(
+        "--bundle",
+        type=Path,
+        metavar="DIR",
+        help="folder of the bundle (default: the one beside the package)",
+    )
+    add("--config", type=Path, action="append", default=[], metavar="FILE", help="config laid over inference")
+    add("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the config")
+    add("--overwrite", action="store_true", help="replace outputs that exist")
+    add("--skip-existing", action="store_true", help="keep outputs that are what manifest.json says")
+    add("--regrid", action="store_true", help="resample sources of other grids onto that of the first")
+    add("--volume", type=int, metavar="N", help="which volume of 4-D files, counted from 0")
+    add("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or mps (default %(default)s)")
+    add("--precision", metavar="NAME", help="auto, fp32 or bf16")
+    add("--batch-size", type=int, metavar="N", help="planes at a time (default: what memory holds)")
+    add("--no-preview", action="store_true", help="draw no pictures")
+    synthesize.set_defaults(run=_synthesize)
+
+
+def _synthesize(options: argparse.Namespace) -> None:
+    import json
+
+    from hmf_networks.engines.synthesis import loose_record, synthesize
+
+    loose = {name: getattr(options, name) for name in CONTRASTS if getattr(options, name) is not None}
+    if len(options.paths) != (1 if loose else 2):
+        wanted = "one path, the output file" if loose else "two paths, IN and OUT"
+        raise ValueError(f"{len(options.paths)} path(s) given: {wanted} is wanted; see hmf synthesize --help")
+    output = options.paths[-1]
+    overrides: dict[str, Any] = {
+        "overwrite": options.overwrite,
+        "skip_existing": options.skip_existing,
+        "regrid": options.regrid,
+        "preview": not options.no_preview,
+    }
+    for key in ("volume", "precision", "batch_size"):
+        if getattr(options, key) is not None:
+            overrides[key] = getattr(options, key)
+    for text in options.set:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise ValueError(f"--set {text}: write KEY=VALUE, e.g. --set plane=acquisition")
+        try:
+            overrides[key] = json.loads(value)
+        except ValueError:
+            overrides[key] = value
+    synthesize(
+        options.bundle or Path(__file__).parent.parent / "bundle",
+        options.weights,
+        loose_record(loose, output) if loose else options.paths[0],
+        output.parent if loose else output,
+        options.target,
+        device=options.device,
+        config_files=options.config,
+        overrides=overrides,
+    )
 
 
 def _simulate(options: argparse.Namespace) -> None:
@@ -179,7 +258,6 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 def _info(_options: argparse.Namespace) -> None:
     from hmf_networks.data.folder import FOLDER_LAYOUTS
-    from hmf_networks.naming import CONTRASTS
 
     logger.info("hmf %s - research only, not a medical device", __version__)
     logger.info("contrasts: %s", ", ".join(CONTRASTS))

@@ -14,6 +14,8 @@ Record = dict[str, str]
 CONTRASTS = ("t1", "t1c", "t2", "flair", "pd")
 LAYOUTS = ("bids", "ixi", "brats", "datalist")
 RECORD_KEYS = ("patient", "session", "layout", *CONTRASTS, "label")
+TWICE = "twice"  # key of a record that has a contrast in two files: says so
+LOOSE = "loose"  # the layout of files named one by one; key "output" then names the file to write
 BIDS_SUFFIXES = {
     "t1": "T1w",
     "t1c": "T1w",
@@ -68,6 +70,8 @@ def output_path(record: Mapping[str, str], target: str) -> Path:
     """Where the synthesised `target` goes, relative to the output folder; BIDS in, BIDS derivatives out."""
     check_contrasts([target])
     subject = subject_name(record)
+    if record.get("layout") == LOOSE:
+        return Path(record["output"])
     if record.get("layout") != "bids":
         return Path(subject) / f"{subject}_{target}_synth.nii.gz"
     folders = [f"sub-{record['patient']}"] + ([f"ses-{record['session']}"] if record.get("session") else [])
@@ -76,16 +80,7 @@ def output_path(record: Mapping[str, str], target: str) -> Path:
     return Path(*folders) / "anat" / f"{name}.nii.gz"
 
 
-def refuse_existing(
-    records: Sequence[Record], target: str, output_dir: str | Path, *, overwrite: bool = False
-) -> Sequence[Record]:
-    """The records as they came; FileExistsError, before any work, when an output may not be replaced."""
-    existing = [
-        path for record in records if (path := Path(output_dir) / output_path(record, target)).exists()
-    ]
-    if existing and not check_switch("overwrite", overwrite):
-        raise FileExistsError(
-            f"{len(existing)} output(s) exist already, e.g. {existing[0]}; "
-            "set overwrite to True to replace them, or choose another output_dir"
-        )
-    return records
+def beside(path: str | Path, suffix: str) -> Path:
+    """The file of that suffix beside a volume: x.nii.gz and ".json" give x.json."""
+    path = Path(path)
+    return path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + suffix)

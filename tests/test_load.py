@@ -39,7 +39,7 @@ def test_the_image_knows_its_place_and_its_first_source(record):
 
 def test_a_missing_contrast_is_named_with_its_subject(record):
     del record["flair"]
-    with pytest.raises(VolumeError, match="^E_MISSING subject lg01: it has no flair; add the file"):
+    with pytest.raises(VolumeError, match=r"^E_MISSING subject lg01: it has no flair; add the file"):
         LoadContrastsd(["t1", "flair"], "t2")(record)
 
 

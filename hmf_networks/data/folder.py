@@ -7,7 +7,7 @@ from pathlib import Path
 from hmf_networks.data import bids, brats, ixi
 from hmf_networks.data.datalist import read_datalist
 from hmf_networks.data.records import check_distinct, files_below, nifti_stem
-from hmf_networks.naming import CONTRASTS, Record, check_contrasts, subject_name, unknown_word
+from hmf_networks.naming import CONTRASTS, TWICE, Record, check_contrasts, subject_name, unknown_word
 
 logger = logging.getLogger(__name__)
 
@@ -16,31 +16,52 @@ NUM_NAMED = 3  # subjects or files that an error message names
 
 
 def find_subjects(
-    root: str | Path, sources: Sequence[str], target: str | None = None, *, layout: str = "auto"
+    root: str | Path,
+    sources: Sequence[str],
+    target: str | None = None,
+    *,
+    layout: str = "auto",
+    strict: bool = True,
 ) -> list[Record]:
     """Subjects that have all `sources`, and `target` when given; sorted by patient and session.
 
-    `root` is a folder or a datalist (.json). Without sources and target every subject is complete.
-    Each incomplete subject is left out with a warning. Raises FileNotFoundError when `root` is not
-    there, ValueError when no subject is found, or none that is complete.
+    `root` is a folder, a datalist (.json), or a NIfTI file: then its subject alone, with the files beside it.
+    Without sources and target every subject is complete. Each incomplete subject is left out with a warning,
+    and one that has a contrast twice is refused; unless `strict`, both stay in, and whoever reads them names
+    them. Raises FileNotFoundError when `root` is not there, ValueError when no subject is found, or none that
+    is complete.
     """
-    root = Path(str(root)).expanduser().resolve()
+    root = Path(str(root)).expanduser()
+    root = root.parent.resolve() / root.name if nifti_stem(root) else root.resolve()  # a link has siblings
     wanted = wanted_contrasts(sources, target)
     records = _all_subjects(root, layout)
     if not records:
         raise ValueError(_nothing_found(root, wanted, layout))
     check_distinct(records)
+    if not strict:
+        keep_complete(records, wanted, root, warn=False)
+        return records
+    check_one_of_each(records)
     return keep_complete(records, wanted, root)
 
 
-def keep_complete(records: Sequence[Record], wanted: Sequence[str], origin: Path) -> list[Record]:
+def check_one_of_each(records: Sequence[Record]) -> None:
+    """ValueError for a subject that has a contrast twice."""
+    for record in records:
+        if TWICE in record:
+            raise ValueError(f"subject {subject_name(record)} has {record[TWICE]}; keep one of them")
+
+
+def keep_complete(
+    records: Sequence[Record], wanted: Sequence[str], origin: Path, *, warn: bool = True
+) -> list[Record]:
     """Records that have every wanted contrast; a warning for each other, ValueError when none is left."""
     complete = [record for record in records if all(name in record for name in wanted)]
     if records and not complete:
         raise ValueError(_none_complete(records, wanted, origin))
     for record in records:
         missing = [name for name in wanted if name not in record]
-        if missing:
+        if missing and warn:
             logger.warning("subject %s left out: it has no %s", subject_name(record), ", ".join(missing))
     return complete
 
@@ -61,6 +82,8 @@ def _all_subjects(root: Path, layout: str) -> list[Record]:
         raise FileNotFoundError(f"dataset_dir {root} does not exist; {cure}")
     if layout not in ("auto", "datalist", *FOLDER_LAYOUTS):
         raise ValueError(unknown_word("layout", layout, ["auto", "datalist", *FOLDER_LAYOUTS]))
+    if root.is_file() and nifti_stem(root) is not None:
+        return _subject_of(root, layout)
     if root.is_file():
         records = [record for part in read_datalist(root).values() for record in part]
         return sorted(records, key=lambda record: (record["patient"], record["session"]))
@@ -68,6 +91,17 @@ def _all_subjects(root: Path, layout: str) -> list[Record]:
         raise ValueError(f"dataset_dir {root} is a folder; layout 'datalist' needs a .json file")
     tried = FOLDER_LAYOUTS.values() if layout == "auto" else [FOLDER_LAYOUTS[layout]]
     return next((records for module in tried if (records := module.find(root))), [])
+
+
+def _subject_of(file: Path, layout: str) -> list[Record]:
+    """The subject that a file belongs to, from the folder it lies in; BIDS is looked at from its root."""
+    subject = next((folder for folder in file.parents if folder.name.startswith("sub-")), None)
+    roots = [file.parent, *([subject.parent] if subject else [])]
+    for root in roots:
+        for record in _all_subjects(root, layout):
+            if str(file) in record.values():
+                return [record]
+    return []
 
 
 def _nothing_found(root: Path, wanted: Sequence[str], layout: str) -> str:

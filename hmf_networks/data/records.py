@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from hmf_networks.naming import CONTRASTS, Record, subject_name
+from hmf_networks.naming import CONTRASTS, TWICE, Record, subject_name
 
 logger = logging.getLogger(__name__)
 
-NIFTI = re.compile(r"(?P<stem>.+)\.nii(\.gz)?", re.IGNORECASE)
+NIFTI = re.compile(r"(?P<stem>.+)\.(nii|hdr)(\.gz)?", re.IGNORECASE)  # .img belongs to its .hdr
 
 
 class Sighting(NamedTuple):
@@ -24,7 +24,7 @@ class Sighting(NamedTuple):
 
 
 def nifti_stem(path: Path) -> str | None:
-    """The name without .nii or .nii.gz; None for other files and hidden ones: macOS leaves '._x.nii.gz'."""
+    """The name without .nii, .hdr, .gz; None for other files and hidden ones: macOS leaves '._x.nii.gz'."""
     match = NIFTI.fullmatch(path.name)
     return match["stem"] if match and not path.name.startswith(".") else None
 
@@ -47,16 +47,13 @@ def _warn(error: OSError) -> None:
 
 
 def gather(sightings: Iterable[Sighting], layout: str) -> list[Record]:
-    """One record for each patient and session, sorted. A contrast found twice raises ValueError."""
+    """One record for each patient and session, sorted; "twice" tells of a contrast that was found twice."""
     records: dict[tuple[str, str], Record] = {}
     for patient, session, contrast, path in sorted(sightings):
         start = {"patient": patient, "session": session, "layout": layout}
         record = records.setdefault((patient, session), start)
         if contrast in record:
-            name = subject_name(record)
-            raise ValueError(
-                f"subject {name} has {contrast} twice: {record[contrast]} and {path}; keep one of them"
-            )
+            record[TWICE] = f"{contrast} twice: {record[contrast]} and {path}"
         record[contrast] = str(path)
     return [record for _, record in sorted(records.items()) if any(name in record for name in CONTRASTS)]
 

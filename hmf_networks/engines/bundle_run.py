@@ -17,6 +17,7 @@ from monai.bundle import ConfigParser
 
 import hmf_networks
 from hmf_networks.naming import suggestion
+from hmf_networks.outputs.failure import SubjectsFailed
 
 PACKAGE = str(Path(hmf_networks.__file__).parent)
 TRACEBACK = "HMF_TRACEBACK"  # environment variable: 1 shows where an error was raised
@@ -35,15 +36,23 @@ def check_options(arguments: Sequence[str]) -> None:
     files = _config_files(arguments)
     if not all(Path(path).is_file() for path in files) or not files:
         return  # named in an args_file, or not there: MONAI says so itself
-    known = {*inspect.signature(monai.bundle.run).parameters, "bundle_root", "_meta_"} - {"override"}
-    for path in files:
-        known |= ConfigParser.load_config_file(path).keys()
-    known |= {key.partition("#")[0] for key in known}
+    known = keys_of(files) | set(inspect.signature(monai.bundle.run).parameters) - {"override"}
     for option in (word for word in arguments if word.startswith("--")):
-        name = option.removeprefix("--").partition("=")[0].replace("::", "#").partition("#")[0]
-        if name not in known:
-            hint = suggestion(f"--{name}", [f"--{word}" for word in sorted(known)])
-            raise ValueError(f"unknown option --{name}: the keys of the config files are the options{hint}")
+        check_key(option.removeprefix("--").partition("=")[0], known)
+
+
+def keys_of(files: Sequence[str | Path]) -> set[str]:
+    """What may be overridden: the first words of the keys of these config files."""
+    keys = {"bundle_root", "_meta_"}.union(*(ConfigParser.load_config_file(path) for path in files))
+    return keys | {key.partition("#")[0] for key in keys}
+
+
+def check_key(key: str, known: set[str]) -> None:
+    """Raise ValueError, with a suggestion, for a key whose first word is not known."""
+    name = key.replace("::", "#").partition("#")[0]
+    if name not in known:
+        hint = suggestion(f"--{name}", [f"--{word}" for word in sorted(known)])
+        raise ValueError(f"unknown option --{name}: the keys of the config files are the options{hint}")
 
 
 def _config_files(arguments: Sequence[str]) -> list[str]:
@@ -57,12 +66,19 @@ def _config_files(arguments: Sequence[str]) -> list[str]:
 
 def _print_error(kind: type[BaseException], error: BaseException, where: TracebackType | None) -> None:
     """In place of sys.excepthook."""
-    cause = next((e for e in _causes(error) if _is_ours(e)), None)
+    cause = told_to_users(error)
     if cause is None or os.environ.get(TRACEBACK):
         traceback.print_exception(kind, error, where)
     if cause is not None:
         text = cause.args[0] if isinstance(cause, KeyError) and cause.args else cause
         sys.stderr.write(f"error: {text}\n")
+    if isinstance(cause, SubjectsFailed):
+        raise SystemExit(2)  # an excepthook may say how to end
+
+
+def told_to_users(error: BaseException) -> BaseException | None:
+    """The innermost error that was raised for users; None where it is a bug."""
+    return next((cause for cause in _causes(error) if _is_ours(cause)), None)
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

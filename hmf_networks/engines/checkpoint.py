@@ -7,6 +7,7 @@ resume (docs/decisions.md#checkpoints). Both files are written whole or not at a
 numbers only.
 """
 
+import hashlib
 import io
 import itertools
 import json
@@ -25,6 +26,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
 from hmf_networks.atomic import write_whole
+from hmf_networks.hashing import file_hash
 from hmf_networks.naming import check_switch
 
 logger = logging.getLogger(__name__)
@@ -119,13 +121,24 @@ class BestModel:
     Args:
         path: "<ckpt_dir>/model.pt"; what the weights are for goes into model.json beside it.
         network: whose weights.
-        task: plain data, e.g. sources, target and pixel_mm.
+        task: plain data, e.g. sources, target and pixel_mm; who loads the weights is held to it.
+        hints: more plain data, for whoever builds a workflow around the weights.
+
+    model.json also holds the network's arguments and the weights' SHA-256.
     """
 
-    def __init__(self, path: str, network: torch.nn.Module, *, task: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        path: str,
+        network: torch.nn.Module,
+        *,
+        task: Mapping[str, Any] | None = None,
+        hints: Mapping[str, Any] | None = None,
+    ) -> None:
         self.path = Path(path)
         self.network = getattr(network, "module", network)
         self.task = task or {}
+        self.hints = hints or {}
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.COMPLETED, self.save_best)
@@ -136,9 +149,21 @@ class BestModel:
             logger.info("best so far, %.4f: %s", engine.state.best_metric, self.path)
 
     def save(self) -> None:
-        if _is_first_process():
-            write_whole(_task_path(self.path), json.dumps(self.task, indent=2) + "\n")
-            write_whole(self.path, _to_bytes(self.network.state_dict()))
+        if not _is_first_process():
+            return
+        weights = _to_bytes(self.network.state_dict())
+        hashes = [hashlib.sha256(weights).hexdigest()]
+        if self.path.exists():  # killed between the two files, the weights of before are still good
+            hashes.append(file_hash(self.path))
+        about = {
+            **self.task,
+            **self.hints,
+            "network": getattr(self.network, "arguments", None),
+            "network_class": type(self.network).__name__,
+            "sha256": hashes,
+        }
+        write_whole(_task_path(self.path), json.dumps(about, indent=2) + "\n")
+        write_whole(self.path, weights)
 
 
 class SaveUnvalidated:
@@ -176,17 +201,23 @@ def load_weights(
 
     Raises:
         FileNotFoundError, ValueError: no such file; no plain tensors in it, weights of another network, or
-            of another task than `task`, by the model.json beside them.
+            of another task than `task` or other bytes than the model.json beside them tells of.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(
             f"ckpt_path {path}: no weights there; train first, or point ckpt_path to a model.pt"
         )
-    _check_task(Path(path), task or {})
+    about = what_for(path)
+    _check_hash(path, about)
+    _check_task(path, about, task or {})
     try:
         weights = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
         raise ValueError(f"ckpt_path {path} is no file of plain tensors, or a broken one") from error
+    if not isinstance(weights, Mapping) or not all(isinstance(value, Tensor) for value in weights.values()):
+        raise ValueError(
+            f"ckpt_path {path} holds more than plain tensors; give the weights of a network alone"
+        )
     try:
         network.load_state_dict(weights)
     except (RuntimeError, TypeError) as error:
@@ -197,16 +228,41 @@ def load_weights(
     return network
 
 
-def _check_task(path: Path, task: Mapping[str, Any]) -> None:
+def what_for(path: str | Path) -> dict[str, Any]:
+    """What model.json says of the weights beside it: task, network, hash. Empty where there is none.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    task_path = _task_path(Path(path))
+    if not task_path.is_file():
+        return {}
+    try:
+        content = json.loads(task_path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{task_path} cannot be read ({error}); fetch it again with its weights") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{task_path} does not tell what the weights beside it are for; fetch it again")
+    return content
+
+
+def _check_hash(path: str | Path, about: Mapping[str, Any]) -> None:
+    if "sha256" not in about:
+        logger.warning("%s: no hash is pinned beside it, so nobody can tell whether it was changed", path)
+    elif file_hash(path) not in about["sha256"]:
+        raise ValueError(
+            f"ckpt_path {path} is not the file that {_task_path(Path(path)).name} tells of: "
+            "its SHA-256 differs; fetch both again"
+        )
+
+
+def _check_task(path: str | Path, about: Mapping[str, Any], task: Mapping[str, Any]) -> None:
     """Weights do not show what they were trained for, and a wrong contrast may look like a right one."""
-    if not _task_path(path).is_file():
-        return
-    trained_for = json.loads(_task_path(path).read_text(encoding="utf-8"))
     for key, wanted in task.items():
-        if key in trained_for and trained_for[key] != wanted:
+        if key in about and about[key] != wanted:
             raise ValueError(
-                f"ckpt_path {path} was trained with {key} {trained_for[key]}, not {wanted}: "
-                f"name the config files of the training, or set {key} ({_task_path(path).name} says so)"
+                f"ckpt_path {path} was trained with {key} {about[key]}, not {wanted}: "
+                f"name the config files of the training, or set {key} ({_task_path(Path(path)).name} says so)"
             )
 
 

@@ -1,24 +1,25 @@
-"""Reading, network and writing side by side: the next subject is read and the last one written meanwhile.
-
-An error in a thread arrives where it would have without: at the subject that it belongs to, or at the next.
-"""
+"""Reading ahead: the next subject is read while the network works on the last."""
 
 from collections.abc import Iterator
-from typing import Any
-
-from ignite.engine import Engine, Events
-from torch.utils.data import DataLoader
+from typing import Any, Protocol
 
 from hmf_networks.background import in_background
-from hmf_networks.transforms.save import SaveSynthesisd
 
 _END = object()
 
 
-class ReadAhead:
-    """A loader whose next batch is read while its user is busy with the last."""
+class Loader(Protocol):
+    """What has a length and gives batches: a DataLoader, a SubjectLoader."""
 
-    def __init__(self, loader: DataLoader[Any]) -> None:
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+
+class ReadAhead:
+    """A loader whose next batch is read while its user is busy with the last; errors come in their turn."""
+
+    def __init__(self, loader: Loader) -> None:
         self.loader = loader
 
     def __len__(self) -> int:
@@ -30,26 +31,3 @@ class ReadAhead:
         while (batch := coming.result()) is not _END:
             coming = in_background(next, batches, _END)
             yield batch
-
-
-class WriteBehind:
-    """Handler of an evaluator: `save` writes in a thread of its own; the run ends with the last file."""
-
-    def __init__(self, save: SaveSynthesisd) -> None:
-        self.save = save
-
-    def attach(self, engine: Engine) -> None:
-        engine.add_event_handler(Events.STARTED, self._start)
-        engine.add_event_handler(Events.COMPLETED, self._finish)
-        engine.add_event_handler(Events.EXCEPTION_RAISED, self._finish_and_raise)
-
-    def _start(self) -> None:
-        self.save.behind = True
-
-    def _finish(self) -> None:
-        self.save.finish()
-
-    def _finish_and_raise(self, _engine: Engine, error: BaseException) -> None:
-        """What was synthesised before the error is written all the same."""
-        self.save.finish()
-        raise error

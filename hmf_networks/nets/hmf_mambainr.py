@@ -80,7 +80,9 @@ class HMFMambaINR(nn.Module):
         modulation: str = "mfm",
         decoder: str = "inrb",
     ) -> None:
+        arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         super().__init__()
+        self.arguments = arguments  # what builds it again: model.json remembers them
         _one_of("spatial_dims", spatial_dims, (2,))
         _one_of("patch_size", patch_size, (1, 2, 4))
         _one_of("inr_stride", inr_stride, (1, 2))

@@ -40,6 +40,7 @@ ERRORS = {
     "E_NO_SIGNAL": Fault(
         "every voxel has the same value, or none is finite", "give a scan that holds an image"
     ),
+    "E_AMBIGUOUS": Fault("a subject has two files for one contrast", "keep one of them"),
     "E_GRID": Fault(
         "contrasts of one subject lie on different grids", "allow --regrid, or resample onto the first source"
     ),

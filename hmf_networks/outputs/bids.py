@@ -9,6 +9,7 @@ from typing import Any
 
 from hmf_networks import __version__
 from hmf_networks.atomic import write_whole
+from hmf_networks.naming import beside
 
 VERSION = "1.10.0"
 IGNORED = ("manifest.json", "errors.json", "*.png", "*_synth.*")  # ours, and no part of BIDS
@@ -26,7 +27,7 @@ def describe(folder: Path) -> None:
         "Name": "Synthetic MRI contrasts",
         "BIDSVersion": VERSION,
         "DatasetType": "derivative",
-        "GeneratedBy": [generated_by()],
+        "GeneratedBy": [{"Name": "hmf_networks", "Version": __version__}],
     }
     files = {
         "dataset_description.json": json.dumps(description, indent=2) + "\n",
@@ -38,19 +39,10 @@ def describe(folder: Path) -> None:
             write_whole(folder / name, content)
 
 
-def generated_by() -> dict[str, str]:
-    return {"Name": "hmf_networks", "Version": __version__}
-
-
-def sidecar_path(path: Path) -> Path:
-    """The JSON file beside a volume."""
-    return path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + ".json")
-
-
 def read_sidecar(path: Path) -> dict[str, Any]:
     """What stands beside a volume; nothing where that is not there or broken."""
     try:
-        content = json.loads(sidecar_path(path).read_text(encoding="utf-8"))
+        content = json.loads(beside(path, ".json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}

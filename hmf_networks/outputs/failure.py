@@ -1,6 +1,5 @@
 """What became of a subject that could not be done: a code, the cause, the cure. One entry of errors.json."""
 
-import errno
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,6 @@ from hmf_networks.naming import subject_name
 from hmf_networks.nifti.codes import ERRORS, Fault, VolumeError
 
 SUBJECT_ERRORS = ERRORS | {
-    "E_AMBIGUOUS": Fault("a subject has two files for one contrast", "keep one of them"),
     "E_NAME": Fault("the name of a subject is no file name", "rename it with letters, digits, '-' and '_'"),
     "E_EXISTS": Fault(
         "an output exists that no manifest speaks of", "move it, or replace it with --overwrite"
@@ -18,7 +16,6 @@ SUBJECT_ERRORS = ERRORS | {
     "E_MEMORY": Fault("not even one plane fits the memory", "take a narrower network or a larger machine"),
     "E_FAILED": Fault("something that is not foreseen", "run it again with HMF_TRACEBACK=1 and report it"),
 }
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # the next subject would meet it too
 
 
 class SubjectError(ValueError):

@@ -1,5 +1,6 @@
 """The folder that outputs go to: nothing replaced unasked, nothing made twice, everything written down."""
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -10,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hmf_networks.hashing import file_hash
 from hmf_networks.naming import check_switch, output_path, subject_name
 from hmf_networks.outputs import bids
 from hmf_networks.outputs.claim import Claim, claim
@@ -114,8 +116,8 @@ class OutputFolder:
             raise SubjectError("E_NAME", f"{path.parent.name} is a link that leads out of the output folder")
         return path
 
-    def written(self, sample: Record, content_hash: str, sources: Mapping[str, Mapping[str, str]]) -> None:
-        """An output is there, whole. `sources`: contrast -> {"file", "sha256"}."""
+    def written(self, sample: Record, content_hash: str, source_hashes: Mapping[str, str]) -> None:
+        """An output is there, whole. `source_hashes`: contrast -> SHA-256 of its file."""
         if sample.get("layout") == "bids":
             bids.describe(self.folder)
         _, started = self._claims[subject_name(sample)]
@@ -123,7 +125,7 @@ class OutputFolder:
             "subject": subject_name(sample),
             "target": self.target,
             "sha256": content_hash,
-            "sources": {name: dict(source) for name, source in sources.items()},
+            "sources": dict(source_hashes),
             "weights_sha256": self._weights_hash,
             "settings_sha256": self.settings_hash(),
             "seconds": round(time.time() - started, 2),
@@ -138,7 +140,8 @@ class OutputFolder:
         entry = failure(record, error)
         logger.error("%s left out: %s %s; %s", *(entry[key] for key in ("subject", "code", "cause", "cure")))
         logger.debug("%s", entry["subject"], exc_info=error)
-        self.manifest.update(failed=entry)
+        with contextlib.suppress(OSError):  # where the disk is full this cannot be written, either
+            self.manifest.update(failed=entry)
         self._note("failed", record, entry["subject"])
         self.release(record)
 
@@ -148,18 +151,24 @@ class OutputFolder:
         if mine is not None:
             mine.release()
 
-    def close(self, run: Mapping[str, Any]) -> None:
-        """Write down the run, and give back what was claimed and not made."""
+    def release_all(self) -> None:
+        """Give back what was claimed and not made."""
         for mine, _ in self._claims.values():
             mine.release()
         self._claims.clear()
-        counts = {fate: len(names) for fate, names in self.fates.items()}
-        seconds = round(time.time() - self._started, 2)
-        settings = {"settings": self.settings, "settings_sha256": self.settings_hash()}
-        weights = {"weights_sha256": self._weights_hash}
-        self.manifest.update(
-            run={**run, "target": self.target, **settings, **weights, "seconds": seconds, **counts}
-        )
+
+    def close(self, about: Mapping[str, Any], fates: Mapping[str, Sequence[str]]) -> None:
+        """Write down the run: what is known about it, its settings, how many subjects had which fate."""
+        run = {
+            **about,
+            "target": self.target,
+            "settings": self.settings,
+            "settings_sha256": self.settings_hash(),
+            "weights_sha256": self._weights_hash,
+            "seconds": round(time.time() - self._started, 2),
+            **{fate: len(names) for fate, names in fates.items()},
+        }
+        self.manifest.update(run=run)
 
     def settings_hash(self) -> str:
         return hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()
@@ -200,7 +209,7 @@ class OutputFolder:
         if content != known["sha256"]:
             return "it is not what was written, by its hash"
         if any(
-            name not in record or file_hash(record[name]) != source["sha256"]
+            name not in record or file_hash(record[name]) != source
             for name, source in known["sources"].items()
         ):
             return "its sources have changed"
@@ -230,12 +239,6 @@ def report(fates: Mapping[str, Sequence[str]], folder: Path) -> None:
             f"{counts['failed']} subject(s) could not be done ({', '.join(fates['failed'][:3])}"
             f"{', ...' if counts['failed'] > 3 else ''}), {counts['made']} could: see {folder / ERRORS}"
         )
-
-
-def file_hash(path: str | Path) -> str:
-    """SHA-256 of a file's content."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _name_or_none(record: Record, target: str) -> Path | None:

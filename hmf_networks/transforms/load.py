@@ -10,7 +10,7 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform, ResampleToMatch
 from numpy.typing import NDArray
 
-from hmf_networks.naming import check_switch
+from hmf_networks.naming import TWICE, check_switch
 from hmf_networks.nifti.codes import VolumeError
 from hmf_networks.nifti.geometry import GRID_TOLERANCE_MM, farthest_corner_mm
 from hmf_networks.nifti.header import MAX_VOXELS
@@ -65,6 +65,9 @@ class LoadContrastsd(MapTransform):
         self.volume, self.max_voxels = volume, max_voxels
 
     def __call__(self, record: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        if TWICE in record:
+            subject = f"subject {record['patient']}"
+            raise VolumeError("E_AMBIGUOUS", subject, f"it has {record[TWICE]}")
         missing = [name for name in self.keys if name not in record]
         if missing:
             subject = f"subject {record.get('patient', 'unnamed')}"

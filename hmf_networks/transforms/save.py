@@ -1,12 +1,13 @@
 """Write what was synthesised: NIfTI on the grid of the first source, a JSON sidecar, a picture."""
 
-import functools
+import contextlib
+import errno
 import hashlib
 import json
 from collections.abc import Hashable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import nibabel
 import numpy as np
@@ -19,11 +20,28 @@ from numpy.typing import NDArray
 from hmf_networks import __version__
 from hmf_networks.atomic import write_whole
 from hmf_networks.background import in_background
-from hmf_networks.naming import check_switch, output_path
+from hmf_networks.hashing import file_hash
+from hmf_networks.naming import beside, check_switch, output_path
 from hmf_networks.nifti.read import read_header
-from hmf_networks.nifti.write import write_volume_like
+from hmf_networks.nifti.write import encode_like
 from hmf_networks.transforms.intensity import OUTPUT_MAXIMUM
 from hmf_networks.transforms.preview import three_planes_png
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+
+
+class Ledger(Protocol):
+    """Who is told what became of an output (`outputs/folder.py`)."""
+
+    def written(self, sample: Mapping[Any, Any], content_hash: str, source_hashes: Mapping[str, str]) -> None:
+        """It is there, whole."""
+
+    def failed(self, record: Mapping[Any, Any], error: BaseException) -> None:
+        """It could not be written."""
+
+
+class NoRoomError(OSError):
+    """An output cannot be written for a reason that the next one would meet, too."""
 
 
 class SaveSynthesisd(MapTransform):
@@ -37,7 +55,8 @@ class SaveSynthesisd(MapTransform):
         preview: also write a three-plane picture.
 
     The sample gains `output_path`. Files are there when the call returns; where `behind` was set, each is
-    there before the next is begun, and the last after `finish`.
+    there before the next is begun, and the last after `finish`. Where `ledger` was set, it is told what was
+    written and what could not be, and only NoRoomError is raised.
     """
 
     def __init__(
@@ -56,6 +75,7 @@ class SaveSynthesisd(MapTransform):
         self.weights_path = weights_path
         self.preview = check_switch("preview", preview)
         self.behind = False
+        self.ledger: Ledger | None = None
         self._writing: Future[None] | None = None
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -81,22 +101,47 @@ class SaveSynthesisd(MapTransform):
             writing.result()
 
     def _write(self, sample: Mapping[Any, Any], values: NDArray[np.float32], path: Path) -> None:
-        write_volume_like(sample["source_paths"][0], values, path)
-        write_whole(_beside(path, ".json"), json.dumps(self._sidecar(sample), indent=2) + "\n")
-        if self.preview:
-            write_whole(_beside(path, ".png"), self._picture(sample, values))
+        """The sidecar first: with a hash in it, a volume can be told from one of an earlier run."""
+        try:
+            content = encode_like(sample["source_paths"][0], values, path)
+            content_hash = hashlib.sha256(content).hexdigest()
+            hashes = {name: file_hash(source) for name, source in self._source_paths(sample).items()}
+            sidecar = self._sidecar(sample, content_hash, hashes)
+            write_whole(beside(path, ".json"), json.dumps(sidecar, indent=2) + "\n")
+            write_whole(path, content)
+            if self.preview:
+                write_whole(beside(path, ".png"), self._picture(sample, values))
+            if self.ledger is not None:
+                self.ledger.written(sample, content_hash, hashes)
+        except Exception as error:
+            if not path.exists():
+                with contextlib.suppress(OSError):
+                    beside(path, ".json").unlink()
+            if self.ledger is None:
+                raise
+            self.ledger.failed(sample, error)
+            if isinstance(error, OSError) and error.errno in NO_ROOM:
+                raise NoRoomError(error.errno, f"{path} cannot be written: {error.strerror}") from error
 
-    def _sidecar(self, sample: Mapping[Hashable, Any]) -> dict[str, Any]:
+    def _source_paths(self, sample: Mapping[Any, Any]) -> dict[str, str]:
+        return dict(zip(self.sources, sample["source_paths"], strict=True))
+
+    def _sidecar(
+        self, sample: Mapping[Any, Any], content_hash: str, source_hashes: Mapping[str, str]
+    ) -> dict[str, Any]:
+        names: Any = {name: Path(path).name for name, path in self._source_paths(sample).items()}
+        if sample.get("layout") == "bids":
+            names = [bids_name(Path(path)) for path in self._source_paths(sample).values()]
         return {
             "Description": f"Synthetic {self.target}: computed from other contrasts, not acquired. "
             "Not for diagnosis.",
-            "Sources": {
-                name: Path(path).name for name, path in zip(self.sources, sample["source_paths"], strict=True)
-            },
+            "Sources": names,
             "Target": self.target,
             "IntensityMap": f"value = (network output + 1) / 2 * {OUTPUT_MAXIMUM:g}, "
             f"clipped to 0..{OUTPUT_MAXIMUM:g}",
-            "WeightsSha256": _sha256(self.weights_path) if self.weights_path else None,
+            "Sha256": content_hash,
+            "SourcesSha256": dict(source_hashes),
+            "WeightsSha256": file_hash(self.weights_path) if self.weights_path else None,
             "GeneratedBy": {"Name": "hmf_networks", "Version": __version__},
         }
 
@@ -125,10 +170,7 @@ def _numpy(channel: torch.Tensor) -> NDArray[np.float32]:
     return torch.as_tensor(channel).detach().cpu().numpy()
 
 
-def _beside(path: Path, suffix: str) -> Path:
-    return path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + suffix)
-
-
-@functools.cache
-def _sha256(path: str) -> str:
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+def bids_name(path: Path) -> str:
+    """sub-01/anat/sub-01_T1w.nii.gz: from the folder of the subject on."""
+    subject = next(number for number, part in enumerate(path.parts) if part.startswith("sub-"))
+    return "/".join(path.parts[subject:])

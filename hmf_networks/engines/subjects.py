@@ -1,0 +1,225 @@
+"""A folder of subjects, one after the other: a bad one is named and left out, and the run goes on.
+
+Under torchrun every process takes its share of the subjects; what they write down is one report.
+"""
+
+import logging
+import os
+import platform
+import signal
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import monai
+import nibabel
+import torch
+import torch.distributed
+from monai.data import Dataset, list_data_collate
+from monai.engines import SupervisedEvaluator
+
+from hmf_networks import __version__
+from hmf_networks.engines.overlap import ReadAhead
+from hmf_networks.ops.selective_scan import resolve_backend
+from hmf_networks.outputs.folder import OutputFolder, report
+from hmf_networks.transforms.save import NoRoomError, SaveSynthesisd
+
+logger = logging.getLogger(__name__)
+
+Record = Mapping[str, Any]
+
+
+class Unread(NamedTuple):
+    """In the place of a batch: a subject that is done already, or cannot be read."""
+
+    record: Record
+    error: BaseException | None = None
+
+
+class SubjectLoader:
+    """Batches of one subject each, in order; those that another process is making come last, if still needed.
+
+    Args:
+        dataset: `data`, the records, and their preprocessing.
+        outputs: who may be made.
+
+    Each record gives one item: a batch, or `Unread`.
+    """
+
+    def __init__(self, dataset: Dataset, outputs: OutputFolder) -> None:
+        self.dataset, self.outputs = dataset, outputs
+        self.records: Sequence[Record] = dataset.data
+
+    def _share(self) -> range:
+        """The subjects of this process."""
+        rank, world_size = process()
+        return range(rank, len(self.records), world_size)
+
+    def __len__(self) -> int:
+        return len(self._share())
+
+    def __iter__(self) -> Iterator[Any]:
+        busy = []
+        for index in self._share():
+            item = self._item(index, wait=False)
+            if item is None:
+                busy.append(index)
+            else:
+                yield item
+        for index in busy:
+            yield self._item(index, wait=True)
+
+    def _item(self, index: int, *, wait: bool) -> Any:
+        """A batch, `Unread`, or None for a subject that is busy."""
+        record = self.records[index]
+        try:
+            standing = self.outputs.claim(record, wait=wait)
+            if standing == "busy":
+                return None
+            if standing == "done":
+                return Unread(record)
+            return list_data_collate([self.dataset[index]])
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with one subject, others are not to suffer
+            return Unread(record, _cause(error))
+
+
+class SubjectEvaluator(SupervisedEvaluator):
+    """MONAI's evaluator for a folder of subjects: it outlives bad ones, and writes down what became of each.
+
+    Args:
+        val_data_loader: a `SubjectLoader`.
+        outputs: the folder of the outputs.
+        save: the transform that writes them; it does so while the next subject is at work.
+        seed: for the manifest.
+        **settings: those of `SupervisedEvaluator`.
+
+    Raises:
+        SubjectsFailed: after all else is done, when a subject could not be.
+        NoRoomError: the disk is full; what was written before is whole.
+        SystemExit: 143 or 130 after SIGTERM or SIGINT, when the file being written is whole.
+    """
+
+    def __init__(
+        self,
+        *,
+        val_data_loader: SubjectLoader,
+        outputs: OutputFolder,
+        save: SaveSynthesisd,
+        seed: int = 0,
+        **settings: Any,
+    ) -> None:
+        super().__init__(val_data_loader=ReadAhead(val_data_loader), **settings)
+        self.subjects, self.outputs, self.save, self.seed = val_data_loader, outputs, save, seed
+
+    def run(self, global_epoch: int = 1) -> None:
+        with together():
+            self.outputs.open(self.subjects.records)
+            self.save.ledger, self.save.behind = self.outputs, True
+            try:
+                with signals_as_exits():
+                    if len(self.subjects):
+                        super().run(global_epoch)
+                    self.save.finish()
+            except BaseException:
+                self._finish_anyhow()
+                raise
+            finally:
+                self.outputs.release_all()
+            fates = gathered(self.outputs.fates)
+            if process()[0] == 0:
+                self.outputs.close(self._about(), fates)
+            report(fates, self.outputs.folder)
+
+    def _finish_anyhow(self) -> None:
+        """What was synthesised before the error is written all the same."""
+        try:
+            self.save.finish()
+        except OSError as error:
+            logger.debug("the last file could not be written", exc_info=error)
+
+    def _iteration(self, engine: SupervisedEvaluator, batchdata: Any) -> dict[str, Any]:
+        if isinstance(batchdata, Unread):
+            if batchdata.error is not None:
+                self.outputs.failed(batchdata.record, batchdata.error)
+            return {}
+        try:
+            return super()._iteration(engine, batchdata)
+        except NoRoomError:
+            raise
+        except Exception as error:  # noqa: BLE001 - as in SubjectLoader
+            self.outputs.failed(_record(batchdata), _cause(error))
+            return {}
+
+    def _about(self) -> dict[str, Any]:
+        device = torch.device(self.state.device)
+        return {
+            "versions": {
+                "hmf_networks": __version__,
+                "python": platform.python_version(),
+                "torch": torch.__version__,
+                "monai": monai.__version__,
+                "nibabel": nibabel.__version__,
+            },
+            "seed": self.seed,
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
+            "processes": process()[1],
+            "scan_backend": resolve_backend(torch.empty(0, device=device), "auto"),
+        }
+
+
+def process() -> tuple[int, int]:
+    """Number of this process and how many there are, as torchrun says."""
+    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """Within it the processes of torchrun can speak to each other."""
+    if process()[1] == 1 or torch.distributed.is_initialized():
+        yield
+        return
+    torch.distributed.init_process_group("gloo")
+    try:
+        yield
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def gathered(fates: Mapping[str, list[str]]) -> dict[str, list[str]]:
+    """The fates of all subjects, of all processes."""
+    everywhere: list[Any] = [dict(fates)]
+    if torch.distributed.is_initialized():
+        everywhere = [None] * torch.distributed.get_world_size()
+        torch.distributed.all_gather_object(everywhere, dict(fates))
+    return {fate: sorted(name for some in everywhere for name in some[fate]) for fate in fates}
+
+
+@contextmanager
+def signals_as_exits() -> Iterator[None]:
+    """Within it SIGTERM and SIGINT leave by SystemExit, 128 and their number, past every `finally`."""
+
+    def leave(number: int, _frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():  # only there Python lets signals be set
+        yield
+        return
+    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _record(batch: Mapping[str, Any]) -> dict[str, Any]:
+    """What names the subject of a batch of one."""
+    return {key: batch[key][0] for key in ("patient", "session", "layout", "output") if key in batch}
+
+
+def _cause(error: BaseException) -> BaseException:
+    """MONAI's transforms wrap what is raised in them; the innermost error speaks to users."""
+    while isinstance(error, RuntimeError) and error.__cause__ is not None:
+        error = error.__cause__
+    return error

@@ -1,0 +1,118 @@
+"""`hmf synthesize`: the bundle's inference, set up from what was asked and from what the weights are for."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from monai.bundle import ConfigWorkflow
+
+from hmf_networks.engines.bundle_run import check_key, keys_of, told_to_users
+from hmf_networks.engines.checkpoint import what_for
+from hmf_networks.engines.device import choose_device
+from hmf_networks.naming import LOOSE, Record, check_contrasts
+
+NETWORK = "HMFMambaINR"
+TALKATIVE = ("ignite", "monai", "monai.engines", "hmf_networks.engines.subjects.SubjectEvaluator")
+
+
+def synthesize(
+    bundle_root: Path,
+    weights: Path | None,
+    records: Path | Record,
+    output_dir: Path,
+    target: str,
+    *,
+    device: str = "auto",
+    config_files: Sequence[Path] = (),
+    overrides: Mapping[str, Any] | None = None,
+) -> None:
+    """Run `inference.json` of the bundle, with the config files and then the overrides laid over it.
+
+    Args:
+        bundle_root: folder with `configs/inference.json`.
+        weights: by default `models/model.pt` of the bundle. The model.json beside them says which network,
+            sources and pixel size they need.
+        records: folder, datalist or file of subjects; or one record of loose files, see `loose_record`.
+        output_dir: where the outputs go.
+        target: contrast to make.
+        device: `choose_device` knows the names.
+        config_files: further config files.
+        overrides: keys of the configs; paths as Path, as a text may be an expression.
+
+    Raises:
+        SubjectsFailed: some subjects could not be done.
+        ValueError, OSError: nothing could be.
+    """
+    check_contrasts([target])
+    files = [bundle_root / "configs" / "inference.json", *config_files]
+    for file in files:
+        if not file.is_file():
+            raise FileNotFoundError(
+                f"config file {file} is not there; name the folder of the bundle (--bundle)"
+            )
+    weights = weights or bundle_root / "models" / "model.pt"
+    overrides = {**_needed_by(weights, target), **(overrides or {})}
+    for key in overrides:
+        check_key(key, keys_of(files))
+    settings: dict[str, Any] = {"bundle_root": bundle_root, "ckpt_path": weights.absolute(), "target": target}
+    settings |= {"output_dir": output_dir.absolute(), "device": choose_device(device), **overrides}
+    if isinstance(records, Path):
+        settings["dataset_dir"] = records.absolute()
+    else:
+        settings["records"] = (records,)  # a tuple: no text in it is taken for an expression
+        _check_has(records, settings.get("sources"))
+    for name in TALKATIVE:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    _run(files, settings)
+
+
+def _run(files: Sequence[Path], settings: Mapping[str, Any]) -> None:
+    try:
+        workflow = ConfigWorkflow(
+            config_file=[str(file) for file in files],
+            meta_file=str(files[0].with_name("metadata.json")),
+            logging_file=False,
+            workflow_type="inference",
+            run_id="inference",
+            **settings,
+        )
+        workflow.initialize()
+        workflow.run()
+    except Exception as error:
+        cause = told_to_users(error)
+        if cause is None or cause is error:
+            raise
+        raise cause from None
+
+
+def loose_record(paths: Mapping[str, Path], output: Path) -> Record:
+    """A subject of files named one by one, contrast -> file; its output has the name that was asked for.
+
+    Raises:
+        ValueError: that is no name of a NIfTI file.
+    """
+    if not output.name.lower().endswith((".nii", ".nii.gz")):
+        raise ValueError(f"{output}: with single files, name the output file too, e.g. t2.nii.gz")
+    name = {"patient": output.name.partition(".")[0].lstrip(".") or "loose", "session": ""}
+    return {**name, "layout": LOOSE, "output": output.name} | {key: str(path) for key, path in paths.items()}
+
+
+def _needed_by(weights: Path, target: str) -> dict[str, Any]:
+    """Config keys for these weights, by their model.json."""
+    about = what_for(weights)
+    if about.get("target", target) != target:
+        raise ValueError(
+            f"{weights} makes {about['target']} from {about['sources']}, not {target}; see --weights"
+        )
+    known = ("sources", "pixel_mm", "foreground_box", "plane", "plane_size")
+    needed = {key: about[key] for key in known if key in about}
+    if isinstance(about.get("network"), dict) and about.get("network_class") == NETWORK:
+        needed["network_def"] = {"_target_": f"hmf_networks.nets.{NETWORK}", **about["network"]}
+    return needed
+
+
+def _check_has(record: Record, sources: Sequence[str] | None) -> None:
+    missing = [f"--{name}" for name in sources or () if name not in record]
+    if missing:
+        raise ValueError(f"the weights work from {', '.join(sources or ())}: give {', '.join(missing)} too")

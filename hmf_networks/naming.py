@@ -66,6 +66,15 @@ def subject_name(record: Mapping[str, str]) -> str:
     return name
 
 
+def is_named(record: Mapping[str, str]) -> bool:
+    """Whether `subject_name` has a name for it."""
+    try:
+        subject_name(record)
+    except ValueError:
+        return False
+    return True
+
+
 def output_path(record: Mapping[str, str], target: str) -> Path:
     """Where the synthesised `target` goes, relative to the output folder; BIDS in, BIDS derivatives out."""
     check_contrasts([target])

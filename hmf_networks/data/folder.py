@@ -7,7 +7,15 @@ from pathlib import Path
 from hmf_networks.data import bids, brats, ixi
 from hmf_networks.data.datalist import read_datalist
 from hmf_networks.data.records import check_distinct, files_below, nifti_stem
-from hmf_networks.naming import CONTRASTS, TWICE, Record, check_contrasts, subject_name, unknown_word
+from hmf_networks.naming import (
+    CONTRASTS,
+    TWICE,
+    Record,
+    check_contrasts,
+    is_named,
+    subject_name,
+    unknown_word,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -37,10 +45,11 @@ def find_subjects(
     records = _all_subjects(root, layout)
     if not records:
         raise ValueError(_nothing_found(root, wanted, layout))
-    check_distinct(records)
     if not strict:
+        check_distinct(record for record in records if is_named(record))
         keep_complete(records, wanted, root, warn=False)
         return records
+    check_distinct(records)
     check_one_of_each(records)
     return keep_complete(records, wanted, root)
 
@@ -118,7 +127,10 @@ def _nothing_found(root: Path, wanted: Sequence[str], layout: str) -> str:
 
 
 def _none_complete(records: Sequence[Record], wanted: Sequence[str], origin: Path) -> str:
-    lacking = {name: [subject_name(record) for record in records if name not in record] for name in wanted}
+    lacking = {
+        name: [subject_name(record) if is_named(record) else "?" for record in records if name not in record]
+        for name in wanted
+    }
     missing = "; ".join(
         f"{name} is missing in {len(subjects)} of {len(records)} ({', '.join(subjects[:NUM_NAMED])}"
         + (", ...)" if len(subjects) > NUM_NAMED else ")")

@@ -6,7 +6,7 @@ import torch
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """A device by its name; "auto" is CUDA where there is one, under torchrun one for each process, else the CPU.
+    """A device by its name; "auto" is CUDA where there is some, and for each process of torchrun its own.
 
     Apple's "mps" is taken on request only: not every operation of the network has been tried there.
 

@@ -145,10 +145,11 @@ class SubjectEvaluator(SupervisedEvaluator):
             return {}
         try:
             return super()._iteration(engine, batchdata)
-        except NoRoomError:
-            raise
-        except Exception as error:  # noqa: BLE001 - as in SubjectLoader
-            self.outputs.failed(_record(batchdata), _cause(error))
+        except Exception as error:
+            cause = _cause(error)
+            if isinstance(cause, NoRoomError):
+                raise cause from None
+            self.outputs.failed(_record(batchdata), cause)
             return {}
 
     def _about(self) -> dict[str, Any]:

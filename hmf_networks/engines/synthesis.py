@@ -13,7 +13,7 @@ from hmf_networks.engines.device import choose_device
 from hmf_networks.naming import LOOSE, Record, check_contrasts
 
 NETWORK = "HMFMambaINR"
-TALKATIVE = ("ignite", "monai", "monai.engines", "hmf_networks.engines.subjects.SubjectEvaluator")
+TALKATIVE = ("ignite", "monai", "monai.bundle.workflows", "hmf_networks.engines.subjects.SubjectEvaluator")
 
 
 def synthesize(
@@ -63,7 +63,7 @@ def synthesize(
         settings["records"] = (records,)  # a tuple: no text in it is taken for an expression
         _check_has(records, settings.get("sources"))
     for name in TALKATIVE:
-        logging.getLogger(name).setLevel(logging.WARNING)
+        logging.getLogger(name).setLevel(logging.ERROR)
     _run(files, settings)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hmf_networks.naming import subject_name
+from hmf_networks.naming import is_named, subject_name
 from hmf_networks.nifti.codes import ERRORS, Fault, VolumeError
 
 SUBJECT_ERRORS = ERRORS | {
@@ -12,7 +12,9 @@ SUBJECT_ERRORS = ERRORS | {
     "E_EXISTS": Fault(
         "an output exists that no manifest speaks of", "move it, or replace it with --overwrite"
     ),
-    "E_WRITE": Fault("an output cannot be written", "correct the permissions, or choose another folder"),
+    "E_WRITE": Fault(
+        "an output cannot be written", "make room or correct the permissions, then go on with --skip-existing"
+    ),
     "E_MEMORY": Fault("not even one plane fits the memory", "take a narrower network or a larger machine"),
     "E_FAILED": Fault("something that is not foreseen", "run it again with HMF_TRACEBACK=1 and report it"),
 }
@@ -35,7 +37,7 @@ class SubjectsFailed(RuntimeError):  # noqa: N818
 
 def failure(record: Mapping[str, Any], error: BaseException) -> dict[str, str]:
     """An entry of errors.json: {"subject", "code", "cause", "cure"}, and "file" where one is to blame."""
-    entry = {"subject": _name(record)}
+    entry = {"subject": subject_name(record) if is_named(record) else repr(record.get("patient", ""))}
     match error:
         case VolumeError():
             entry |= {"code": error.code, "file": Path(error.path).name, "cause": error.problem}
@@ -49,10 +51,3 @@ def failure(record: Mapping[str, Any], error: BaseException) -> dict[str, str]:
         case _:
             code, cause = "E_FAILED", f"{type(error).__name__}: {error}".splitlines()[0]
     return entry | {"code": code, "cause": cause, "cure": SUBJECT_ERRORS[code].cure}
-
-
-def _name(record: Mapping[str, Any]) -> str:
-    try:
-        return subject_name(record)
-    except ValueError:
-        return repr(record.get("patient", ""))

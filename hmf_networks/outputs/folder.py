@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hmf_networks.hashing import file_hash
-from hmf_networks.naming import check_switch, output_path, subject_name
+from hmf_networks.naming import check_switch, is_named, output_path, subject_name
 from hmf_networks.outputs import bids
 from hmf_networks.outputs.claim import Claim, claim
 from hmf_networks.outputs.failure import SubjectError, SubjectsFailed, failure
@@ -76,7 +76,7 @@ class OutputFolder:
             self._weights_hash = file_hash(self.weights_path)
         if self.overwrite or self.skip_existing:
             return
-        paths = (self.folder / name for record in records if (name := _name_or_none(record, self.target)))
+        paths = (self.folder / output_path(record, self.target) for record in records if is_named(record))
         existing = [path for path in paths if path.exists()]
         if existing:
             raise FileExistsError(
@@ -147,7 +147,7 @@ class OutputFolder:
 
     def release(self, record: Record) -> None:
         """Give a subject back, whatever became of it."""
-        mine, _ = self._claims.pop(_subject(record), (None, 0.0))
+        mine, _ = self._claims.pop(subject_name(record) if is_named(record) else "", (None, 0.0))
         if mine is not None:
             mine.release()
 
@@ -239,18 +239,3 @@ def report(fates: Mapping[str, Sequence[str]], folder: Path) -> None:
             f"{counts['failed']} subject(s) could not be done ({', '.join(fates['failed'][:3])}"
             f"{', ...' if counts['failed'] > 3 else ''}), {counts['made']} could: see {folder / ERRORS}"
         )
-
-
-def _name_or_none(record: Record, target: str) -> Path | None:
-    """A name that is none is found out later, with its subject."""
-    try:
-        return output_path(record, target)
-    except ValueError:
-        return None
-
-
-def _subject(record: Record) -> str:
-    try:
-        return subject_name(record)
-    except ValueError:
-        return ""

@@ -27,6 +27,7 @@ from hmf_networks.nifti.write import encode_like
 from hmf_networks.transforms.intensity import OUTPUT_MAXIMUM
 from hmf_networks.transforms.preview import three_planes_png
 
+LARGEST_BRAIN_MM3 = 2.0e6  # with its fluid; a head with skull has 3 litres and more
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
@@ -121,7 +122,10 @@ class SaveSynthesisd(MapTransform):
                 raise
             self.ledger.failed(sample, error)
             if isinstance(error, OSError) and error.errno in NO_ROOM:
-                raise NoRoomError(error.errno, f"{path} cannot be written: {error.strerror}") from error
+                raise NoRoomError(
+                    error.errno,
+                    f"{path} cannot be written: {error.strerror}; make room and go on with --skip-existing",
+                ) from error
 
     def _source_paths(self, sample: Mapping[Any, Any]) -> dict[str, str]:
         return dict(zip(self.sources, sample["source_paths"], strict=True))
@@ -142,6 +146,7 @@ class SaveSynthesisd(MapTransform):
             "Sha256": content_hash,
             "SourcesSha256": dict(source_hashes),
             "WeightsSha256": file_hash(self.weights_path) if self.weights_path else None,
+            "SkullStripped": is_brain_alone(sample["image"]),
             "GeneratedBy": {"Name": "hmf_networks", "Version": __version__},
         }
 
@@ -168,6 +173,12 @@ def _check_back_on_grid(prediction: torch.Tensor, source_path: str) -> None:
 
 def _numpy(channel: torch.Tensor) -> NDArray[np.float32]:
     return torch.as_tensor(channel).detach().cpu().numpy()
+
+
+def is_brain_alone(image: torch.Tensor) -> bool:
+    """Whether what is not background in the first channel of (S, X, Y, Z) is small enough for a brain."""
+    voxel_mm3 = abs(np.linalg.det(image.affine[:3, :3].numpy())) if isinstance(image, MetaTensor) else 1.0
+    return float((image[0] > -1).sum()) * float(voxel_mm3) < LARGEST_BRAIN_MM3
 
 
 def bids_name(path: Path) -> str:

@@ -3,8 +3,8 @@
     python benchmarks/reliability.py [STUDY ...] [--seed 0]
 
 Studies: orientations killed folder together room names twice interrupted bids. Each simulates its subjects,
-takes a small network without training, starts the command as a user would, and prints what it counts. Ends with
-1 when a claim does not hold.
+takes a small network without training, starts the command as a user would, and prints what it counts. Ends
+with 1 when a claim does not hold.
 """
 
 import argparse

@@ -59,9 +59,9 @@ def subject_name(record: Mapping[str, str]) -> str:
     Raises ValueError when it could not be a plain file name: a patient '../x' would write elsewhere.
     """
     name = "_".join(part for part in (record["patient"], record.get("session", "")) if part)
-    if not name or name.startswith(".") or any(character in name for character in "/\\\0"):
+    if not name or name.startswith(".") or any(letter in "/\\" or letter < " " for letter in name):
         raise ValueError(
-            f"subject '{name}' is no file name; use letters, digits, '-' and '_' for patient and session"
+            f"subject {name!r} is no file name; use letters, digits, '-' and '_' for patient and session"
         )
     return name
 

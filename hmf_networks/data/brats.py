@@ -27,7 +27,7 @@ ENDINGS = {
     "-t2f": "flair",
     "-seg": "label",
 }
-ENDING = re.compile(rf"(?P<subject>.+)(?P<ending>{'|'.join(ENDINGS)})", re.IGNORECASE)
+ENDING = re.compile(rf"(?P<subject>.+)(?P<ending>{'|'.join(ENDINGS)})", re.IGNORECASE | re.DOTALL)
 TIME_POINT = re.compile(r"(?P<patient>BraTS-.+-\d+)-(?P<session>\d+)", re.IGNORECASE)
 
 

@@ -11,7 +11,7 @@ from hmf_networks.naming import CONTRASTS, TWICE, Record, subject_name
 
 logger = logging.getLogger(__name__)
 
-NIFTI = re.compile(r"(?P<stem>.+)\.(nii|hdr)(\.gz)?", re.IGNORECASE)  # .img belongs to its .hdr
+NIFTI = re.compile(r"(?P<stem>.+)\.(nii|hdr)(\.gz)?", re.IGNORECASE | re.DOTALL)  # .img belongs to its .hdr
 
 
 class Sighting(NamedTuple):

@@ -84,7 +84,7 @@ def told_to_users(error: BaseException) -> BaseException | None:
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
     """The error and what led to it, innermost first."""
     if error is not None:
-        yield from _causes(error.__cause__ or error.__context__)
+        yield from _causes(error.__cause__ or (None if error.__suppress_context__ else error.__context__))
         yield error
 
 

@@ -145,7 +145,7 @@ class SubjectEvaluator(SupervisedEvaluator):
             return {}
         try:
             return super()._iteration(engine, batchdata)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - as in SubjectLoader
             cause = _cause(error)
             if isinstance(cause, NoRoomError):
                 raise cause from None

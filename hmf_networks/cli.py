@@ -124,6 +124,13 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_synthesize(commands)
 
+    check = commands.add_parser("check", help="judge every file and subject, change nothing")
+    check.add_argument("path", type=Path, metavar="PATH", help="file, folder, BIDS dataset or datalist")
+    check.add_argument("--json", action="store_true", help="print the report as JSON")
+    check.add_argument("--volume", type=int, metavar="N", help="which volume of 4-D files, counted from 0")
+    check.add_argument("--max-voxels", type=int, metavar="N", help="larger files are refused (default 2^28)")
+    check.set_defaults(run=_check)
+
     info = commands.add_parser("info", help="version, contrasts, folder layouts")
     info.set_defaults(run=_info)
     return parser
@@ -200,6 +207,19 @@ def _synthesize(options: argparse.Namespace) -> None:
         config_files=options.config,
         overrides=overrides,
     )
+
+
+def _check(options: argparse.Namespace) -> int:
+    import json
+
+    from hmf_networks.data.check import check_path, summary
+
+    logging.getLogger("hmf_networks.data").setLevel(logging.ERROR)  # the report says it all
+    limit = {} if options.max_voxels is None else {"max_voxels": options.max_voxels}
+    report = check_path(options.path, volume=options.volume, **limit)
+    logger.info("%s", json.dumps(report, indent=1) if options.json else summary(report))
+    rejected = any(entry["verdict"] == "reject" for entries in report.values() for entry in entries)
+    return 2 if rejected else 0
 
 
 def _simulate(options: argparse.Namespace) -> None:

@@ -29,11 +29,12 @@ def write_datalist(path: str | Path, parts: Mapping[str, Sequence[Record]], root
     write_whole(path, json.dumps(content, indent=1) + "\n")
 
 
-def read_datalist(path: str | Path, root: str | Path | None = None) -> Parts:
+def read_datalist(path: str | Path, root: str | Path | None = None, *, strict: bool = True) -> Parts:
     """All three parts with absolute paths; a part the file does not name is empty.
 
     Relative paths are sought in `root` (by default the `dataset_dir` of the file), then beside the file.
-    Raises ValueError that names the culprit: an unknown key, a missing file, a patient or file in two parts.
+    Raises ValueError that names the culprit: an unknown key, a missing file, and, if `strict`, a patient or
+    file in two parts.
     """
     path = Path(path).resolve()
     content = _load(path)
@@ -46,7 +47,8 @@ def read_datalist(path: str | Path, root: str | Path | None = None) -> Parts:
         ]
         for part in PART_NAMES
     }
-    _check_no_leak(parts, path)
+    if strict:
+        _check_no_leak(parts, path)
     return parts
 
 

@@ -15,7 +15,7 @@ from hmf_networks.hashing import file_hash
 from hmf_networks.naming import check_switch, is_named, output_path, subject_name
 from hmf_networks.outputs import bids
 from hmf_networks.outputs.claim import Claim, claim
-from hmf_networks.outputs.failure import SubjectError, SubjectsFailed, failure
+from hmf_networks.outputs.failure import SubjectError, SubjectsFailed, failure, told
 from hmf_networks.outputs.manifest import ERRORS, Manifest
 
 logger = logging.getLogger(__name__)
@@ -138,7 +138,7 @@ class OutputFolder:
     def failed(self, record: Record, error: BaseException) -> None:
         """A subject cannot be done: written down, and the run goes on."""
         entry = failure(record, error)
-        logger.error("%s left out: %s %s; %s", *(entry[key] for key in ("subject", "code", "cause", "cure")))
+        logger.error("%s left out: %s %s; %s", entry["subject"], *told(error))
         logger.debug("%s", entry["subject"], exc_info=error)
         with contextlib.suppress(OSError):  # where the disk is full this cannot be written, either
             self.manifest.update(failed=entry)

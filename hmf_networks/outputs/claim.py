@@ -2,10 +2,14 @@
 
 import contextlib
 import stat
+import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+
+POLL_SECONDS = 0.2
 
 
 class Claim:
@@ -23,17 +27,22 @@ class Claim:
             _remove_empty(self._folders)
 
 
-def claim(path: Path, *, wait: bool = False) -> Claim | None:
-    """The right to make `path`; None where another process has it, unless `wait`."""
+def claim(path: Path, *, wait: bool = False, give_up: threading.Event | None = None) -> Claim | None:
+    """The right to make `path`; None where another process has it, unless `wait`, until `give_up`."""
     while True:
         folders = [path.parent, *(folder for folder in path.parents[1:] if not folder.exists())]
-        with contextlib.suppress(FileNotFoundError):  # a folder was swept away at this very moment
-            _make(path.parent)
-            lock = FileLock(path.with_name(f".{path.name}.lock"), thread_local=False)
-            try:
-                lock.acquire(blocking=wait, poll_interval=0.2)
-            except Timeout:
+        lock = FileLock(path.with_name(f".{path.name}.lock"), thread_local=False)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock.acquire(blocking=False)
+        except Timeout:
+            if not wait or (give_up is not None and give_up.is_set()):
                 return None
+            time.sleep(POLL_SECONDS)
+        except (FileNotFoundError, FileExistsError):  # a folder was swept away at this very moment
+            if _is_in_the_way(path.parent):
+                raise
+        else:
             sweep(path)
             return Claim(path, lock, folders)
 
@@ -50,12 +59,12 @@ def _literal(text: str) -> str:
     return "".join(f"[{letter}]" if letter in "[*?" else letter for letter in text)
 
 
-def _make(folder: Path) -> None:
+def _is_in_the_way(path: Path) -> bool:
+    """Whether something else is where a folder should be."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except FileExistsError:
-        if not stat.S_ISDIR(folder.lstat().st_mode):  # else it was there, then not, and is there again
-            raise
+        return not stat.S_ISDIR(path.lstat().st_mode)
+    except OSError:
+        return False
 
 
 def _remove_empty(folders: Sequence[Path]) -> None:

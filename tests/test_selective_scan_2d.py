@@ -14,6 +14,8 @@ SIZES = {
     "one token": (1, 1, 1, 3, 1),
     "one row": (1, 1, 40, 16, 16),
     "wide": (1, 5, 8, 36, 3),
+    "one channel": (2, 6, 7, 1, 4),
+    "one column": (2, 9, 1, 5, 1),
 }
 sizes = pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
 
@@ -75,8 +77,9 @@ def test_value_and_gradients_are_those_of_the_sequences_in_float64(size, backend
 
 
 @pytest.mark.parametrize("backend", available_backends())
-def test_the_memory_layout_of_the_inputs_does_not_matter(backend):
-    inputs = random_inputs(SIZES["tiles"], 4, torch.float32)
+@sizes
+def test_the_memory_layout_of_the_inputs_does_not_matter(size, backend):
+    inputs = random_inputs(size, 4, torch.float32)
     wanted = selective_scan_2d(**inputs, delta_softplus=True, backend=backend)
     for order in [(0, 1, 2, 4, 3), (3, 0, 1, 2, 4), (0, 3, 4, 1, 2), (0, 2, 1, 3, 4)]:
         back = [order.index(axis) for axis in range(5)]
@@ -84,8 +87,21 @@ def test_the_memory_layout_of_the_inputs_does_not_matter(backend):
             name: x.permute(order).contiguous().permute(back) if x.dim() == 5 else x
             for name, x in inputs.items()
         }
-        moved["u"] = inputs["u"].permute(0, 3, 1, 2).contiguous().permute(0, 2, 3, 1)
+        channels_first = inputs["u"].permute(0, 3, 1, 2).clone(memory_format=torch.contiguous_format)
+        moved["u"] = channels_first.permute(0, 2, 3, 1)
         torch.testing.assert_close(selective_scan_2d(**moved, delta_softplus=True, backend=backend), wanted)
+
+
+@pytest.mark.parametrize("backend", available_backends())
+@torch.no_grad()
+def test_windows_that_overlap_in_memory_are_scanned_as_their_copies_are(backend):
+    inputs = {name: x.detach() for name, x in random_inputs((1, 1, 5, 20, 4), 4, torch.float32).items()}
+    windows = torch.randn(24).unfold(0, 20, 1)[None, None]
+    found, wanted = (
+        selective_scan_2d(**inputs | {"u": u}, delta_softplus=True, backend=backend)
+        for u in (windows, windows.clone(memory_format=torch.contiguous_format))
+    )
+    torch.testing.assert_close(found, wanted)
 
 
 @pytest.mark.parametrize("backend", available_backends())

@@ -92,9 +92,12 @@ def _walkable(x: Tensor, name: str, width: int) -> Tensor:
     """As the kernel can read it: parameters without gaps, channels side by side, or tokens of sequences."""
     if name in ("A", "D", "delta_bias"):
         return x.contiguous()
-    if name in ("B", "C") or x.stride(3) == 1 or (x.stride(1) == 1 and width == 0):
-        return x
-    return x.contiguous()
+    return x if name in ("B", "C") or _lies_well(x, width) else x.contiguous()
+
+
+def _lies_well(x: Tensor, width: int) -> bool:
+    """Channels side by side, which a single one always is whatever its stride; or tokens of sequences."""
+    return x.shape[3] == 1 or x.stride(3) == 1 or (x.stride(1) == 1 and width == 0)
 
 
 @torch.library.custom_op("hmf::scan_forward", mutates_args=(), device_types="cpu")
@@ -116,7 +119,7 @@ def scan_forward(
     `width` is that of the map, 0 for sequences. The output is float32 and lies as u does.
     """
     inputs = (u, delta, A, B, C, D, z, delta_bias)
-    y, starts = _like(u), A.new_empty(_starts_shape(u, A, keep_starts))
+    y, starts = _like(u, width), A.new_empty(_starts_shape(u, A, keep_starts))
     outputs = {"y": y} | ({"starts": starts} if keep_starts else {})
     _call(kernel().forward, inputs, delta_softplus, width, outputs)
     return y, starts
@@ -124,7 +127,7 @@ def scan_forward(
 
 @scan_forward.register_fake
 def _(u, delta, A, B, C, D, z, delta_bias, delta_softplus, width, keep_starts):  # type: ignore[no-untyped-def] # noqa: ARG001
-    return _like(u), A.new_empty(_starts_shape(u, A, keep_starts))
+    return _like(u, width), A.new_empty(_starts_shape(u, A, keep_starts))
 
 
 @torch.library.custom_op("hmf::scan_backward", mutates_args=(), device_types="cpu")
@@ -147,7 +150,7 @@ def scan_backward(
     inputs = {"u": u, "delta": delta, "A": A, "B": B, "C": C, "D": D, "z": z, "delta_bias": delta_bias}
     parts = {"A": batch, "D": batch, "delta_bias": batch, "B": segments, "C": segments}  # summed below
     gradients = {
-        name: x.new_empty((parts[name], *x.shape)) if name in parts else _like(x)
+        name: x.new_empty((parts[name], *x.shape)) if name in parts else _like(x, width)
         for name, x in inputs.items()
         if x is not None
     }
@@ -162,7 +165,11 @@ def scan_backward(
 def _(grad_y, u, delta, A, B, C, D, z, delta_bias, delta_softplus, width, starts):  # type: ignore[no-untyped-def] # noqa: ARG001
     whole = {"u": u, "delta": delta, "A": A, "B": B, "C": C, "D": D, "z": z, "delta_bias": delta_bias}
     return [
-        u.new_empty(0) if x is None else _like(x) if name in ("u", "delta", "z") else x.new_empty(x.shape)
+        u.new_empty(0)
+        if x is None
+        else _like(x, width)
+        if name in ("u", "delta", "z")
+        else x.new_empty(x.shape)
         for name, x in whole.items()
     ]
 
@@ -184,9 +191,10 @@ def _differentiate(ctx, grad_y, _grad_starts):  # type: ignore[no-untyped-def]
 scan_forward.register_autograd(_differentiate, setup_context=_setup_context)
 
 
-def _like(x: Tensor) -> Tensor:
-    """Of the same layout, in float32."""
-    return torch.empty_like(x, dtype=torch.float32)
+def _like(x: Tensor, width: int) -> Tensor:
+    """Of the same layout, in float32; torch itself chooses another for overlapping ones, as of `unfold`."""
+    like = torch.empty_like(x, dtype=torch.float32)
+    return like if _lies_well(like, width) else torch.empty(x.shape, dtype=torch.float32, device=x.device)
 
 
 def _starts_shape(u: Tensor, A: Tensor, keep_starts: bool) -> tuple[int, ...]:
@@ -229,4 +237,5 @@ def _strided(x: Tensor, groups: int) -> Strided:
     """Of (B, L, G, d), or (segments, B, L, G, N) whose parts lie one after the other."""
     batch, token, group, channel = x.stride()[-4:]
     shared = x.shape[-2] == 1 and groups > 1
-    return Strided(x.data_ptr(), batch, 0 if shared else group, token, channel)
+    alone = x.shape[-1] == 1  # torch gives an axis of one any stride
+    return Strided(x.data_ptr(), batch, 0 if shared else group, token, 1 if alone else channel)

@@ -119,5 +119,20 @@ def test_bfloat16_inputs_lose_nothing_but_the_rounding_of_the_result(backend):
 def test_maps_that_do_not_belong_together_are_named():
     inputs = random_inputs(SIZES["tiles"], 4, torch.float32)
     inputs["delta"] = inputs["delta"][:, :-1]
-    with pytest.raises(ValueError, match=r"u must be \(B, H, W, d\) and delta \(B, H, W, K, d\)"):
+    with pytest.raises(ValueError, match=r"u must be \(B, H, W, d\), delta \(B, H, W, K, d\)"):
         selective_scan_2d(**inputs)
+
+
+@pytest.mark.parametrize("name", ["A", "B", "C", "D", "delta_bias"])
+@pytest.mark.parametrize("backend", available_backends())
+def test_a_tensor_of_the_wrong_shape_is_named_before_a_kernel_reads_past_its_end(backend, name):
+    inputs = random_inputs(SIZES["tiles"], 4, torch.float32)
+    with pytest.raises(ValueError, match=rf"^{name} must be .* beside delta .*got"):
+        selective_scan_2d(**inputs | {name: inputs[name][:1]}, backend=backend)
+
+
+@pytest.mark.parametrize("backend", available_backends())
+def test_a_number_of_directions_that_there_is_not_is_refused(backend):
+    inputs = random_inputs(SIZES["tiles"], 3, torch.float32)
+    with pytest.raises(ValueError, match=r"K of \(1, 2, 4\) directions; got delta \(2, 9, 11, 3, 20\)"):
+        selective_scan_2d(**inputs, backend=backend)

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -166,8 +166,13 @@ def _check_shapes(
         "z": (z, (batch, channels, length)),
         "delta_bias": (delta_bias, (channels,)),
     }
-    for name, (tensor, shape) in wanted.items():
-        if tensor is not None and tuple(tensor.shape) != shape:
-            raise ValueError(f"{name} must be {shape} beside u {tuple(u.shape)}; got {tuple(tensor.shape)}")
+    check_each(wanted, f"u {tuple(u.shape)}")
     if channels % groups:
         raise ValueError(f"{channels} channels cannot be shared evenly by {groups} groups")
+
+
+def check_each(wanted: Mapping[str, tuple[Tensor | None, tuple[int, ...]]], beside: str) -> None:
+    """Raise a ValueError at the first tensor whose shape is not the one wanted `beside` another."""
+    for name, (tensor, shape) in wanted.items():
+        if tensor is not None and tuple(tensor.shape) != shape:
+            raise ValueError(f"{name} must be {shape} beside {beside}; got {tuple(tensor.shape)}")

@@ -2,6 +2,9 @@
 
 import logging
 import math
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -400,6 +403,21 @@ def test_every_instruction_set_equals_the_loop_in_value_and_gradient(monkeypatch
     inputs = converted(random_inputs(*size), torch.float32)
     wanted = value_and_gradients(converted(inputs, torch.float64), backend="reference")
     assert_near(value_and_gradients(inputs, backend="native"), wanted, tolerance=5e-6)
+
+
+@native
+@pytest.mark.skipif(shutil.which("nm") is None or sys.platform != "linux", reason="asks nm")
+@pytest.mark.parametrize("instructions", sorted(_scan_native_build.instruction_sets()))
+def test_no_function_is_shared_between_instruction_sets_even_where_none_is_inlined(instructions, tmp_path):
+    """The linker would keep one of each name: that of AVX-512, on a CPU that has none."""
+    lanes, flags = _scan_native_build.instruction_sets()[instructions]
+    recipe = [*_scan_native_build.COMMON_FLAGS, "-O0", *flags, f"-DHMF_ISA={instructions}"]
+    source, compiled = _scan_native_build.SOURCE, tmp_path / "scan.o"
+    command = [_scan_native_build.compiler(), *recipe, f"-DHMF_LANES={lanes}", "-c", source, "-o", compiled]
+    subprocess.run(command, check=True)
+    symbols = subprocess.run(["nm", "-P", "-g", "--defined-only", compiled], capture_output=True, text=True)
+    names = {line.split()[0] for line in symbols.stdout.splitlines()}
+    assert names == {f"hmf_scan_{way}_{instructions}" for way in ("forward", "backward")}
 
 
 @native

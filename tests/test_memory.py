@@ -3,6 +3,7 @@
 import logging
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -107,3 +108,27 @@ def test_freed_memory_is_not_given_back_page_by_page():
     """96 MB are 23,000 pages; a system that hands out larger pages has fewer faults at once."""
     done = subprocess.run([sys.executable, "-c", KEEP], capture_output=True, text=True, check=True)
     assert int(done.stdout) < 1000
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="an option of glibc")
+@pytest.mark.parametrize(
+    ("most_mb", "asked"),
+    [
+        (None, ["mmap 2047", "trim", "arenas"]),
+        (32, ["mmap 2047", "mmap 32", "trim", "arenas"]),
+        (0, ["mmap 2047", "mmap 32"]),  # alone, a trim threshold would send every block to the system
+    ],
+    ids=["new", "old", "none"],
+)
+def test_a_c_library_that_keeps_no_large_blocks_is_asked_for_what_it_does_keep(most_mb, asked, monkeypatch):
+    calls = []
+
+    def mallopt(option: int, value: int) -> int:
+        megabytes = value >> 20
+        names = {-1: "trim", -3: f"mmap {megabytes}", -8: "arenas"}
+        calls.append(names[option])
+        return int(most_mb is None or option != -3 or megabytes <= most_mb)
+
+    monkeypatch.setattr(memory.ctypes, "CDLL", lambda _: SimpleNamespace(mallopt=mallopt))
+    memory.keep_freed_memory()
+    assert calls == asked

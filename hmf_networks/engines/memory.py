@@ -15,6 +15,7 @@ LARGEST_BATCH = {"cpu": 4, "cuda": 16}  # planes; beyond, nothing gets faster
 BYTES_PER_PIXEL = 8192  # what a plane needs on its way, width 64 and float32; `benchmarks/volume.py` shows it
 SHARE = 0.5  # of the free memory
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # of glibc's malloc.h
+OLD_LARGEST_MB = 32  # glibc before 2.35 refuses to keep larger blocks
 
 
 def batch_for_memory(size: Sequence[int], device: torch.device) -> int:
@@ -73,7 +74,8 @@ def keep_freed_memory(largest_mb: int = 2047) -> None:
     if sys.platform != "linux" or {"MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"} & os.environ.keys():
         return
     set_option = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
-    if set_option is not None:
-        set_option(M_MMAP_THRESHOLD, largest_mb * 2**20)
+    if set_option is None:
+        return
+    if any(set_option(M_MMAP_THRESHOLD, megabytes * 2**20) for megabytes in (largest_mb, OLD_LARGEST_MB)):
         set_option(M_TRIM_THRESHOLD, 2**31 - 1)
         set_option(M_ARENA_MAX, 1)  # what one thread has freed serves the others: memory does not grow

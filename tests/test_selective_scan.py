@@ -138,6 +138,13 @@ def test_every_group_is_a_scan_of_its_own(backend):
 
 
 @pytest.mark.parametrize("backend", available_backends())
+def test_a_batch_of_none_has_a_result_of_none(backend):
+    inputs = converted(random_inputs(20, 4, 2, 3), torch.float32)
+    inputs |= {name: inputs[name][:0] for name in ("u", "delta", "B", "C", "z")}
+    assert selective_scan(**inputs, backend=backend).shape == (0, 6, 20)
+
+
+@pytest.mark.parametrize("backend", available_backends())
 def test_no_step_sees_the_steps_after_it(backend):
     inputs, _ = exact(random_inputs(50, 4, 2, 3), backend)
     changed = {name: value.clone() if isinstance(value, Tensor) else value for name, value in inputs.items()}
@@ -493,7 +500,8 @@ def test_the_cpu_is_served_by_the_kernel_and_float64_by_plain_torch(monkeypatch)
 @pytest.fixture
 def nothing_loaded() -> Iterator[None]:
     """The kernel is sought anew, in the test and after it."""
-    memory = [getattr(_scan_native_kernel, name) for name in ("_library", "load_kernel", "_say_absent")]
+    names = ("_library_or_reason", "load_kernel", "_say_absent")
+    memory = [getattr(_scan_native_kernel, name) for name in names]
     for function in memory:
         function.cache_clear()
     yield
@@ -514,6 +522,23 @@ def test_without_a_compiler_plain_torch_serves_and_one_line_tells_the_cure(monke
     assert "chunked" in warning
     assert "install g++" in warning
     assert list(tmp_path.rglob("*.so")) == []
+
+
+@pytest.mark.usefixtures("nothing_loaded")
+def test_what_cannot_be_compiled_is_tried_once_and_not_at_every_scan(monkeypatch):
+    tried = []
+
+    def fails(path):
+        tried.append(path)
+        raise RuntimeError("no room on the disk")
+
+    monkeypatch.setattr(_scan_native_build, "build", fails)
+    monkeypatch.setattr(_scan_native_kernel, "_load", lambda _path: None)
+    for _ in range(3):
+        selective_scan(**converted(random_inputs(5, 1, 1, 2), torch.float32))
+        with pytest.raises(RuntimeError, match="no room on the disk"):
+            _scan_native_kernel.kernel()
+    assert len(tried) == 1
 
 
 @native

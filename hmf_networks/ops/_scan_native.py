@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hmf_networks.ops._forward_mode import refuse_forward_mode
 from hmf_networks.ops._scan_native_kernel import Scan, Strided, kernel
 
 TILE = 32  # steps between two kept states; kTile of the source
@@ -30,7 +31,7 @@ def scan_native(
 ) -> Tensor:
     """Scan in the kernel; shapes as in `selective_scan`. Everything is computed in float32."""
     batch, channels, length = u.shape
-    split = (batch, B.shape[1], -1, length)
+    split = (batch, B.shape[1], channels // B.shape[1], length)
     u_t, delta_t, z_t = (None if x is None else x.reshape(split).permute(0, 3, 1, 2) for x in (u, delta, z))
     B_t, C_t = B.permute(0, 3, 1, 2), C.permute(0, 3, 1, 2)
     y = _scan(u_t, delta_t, A, B_t, C_t, D, z_t, delta_bias, delta_softplus, width=0)
@@ -75,6 +76,7 @@ def _scan(
         )
     of_tokens = {"u": u, "delta": delta, "B": B, "C": C, "z": z}
     inputs = {**of_tokens, "A": A, "D": D, "delta_bias": delta_bias}
+    refuse_forward_mode("native", inputs.values())
     present = [x for x in inputs.values() if x is not None]
     needs_gradient = torch.is_grad_enabled() and any(x.requires_grad for x in present)
     as_it_is = width and not needs_gradient and all(x.dtype == torch.bfloat16 for x in (u, delta, B, C))
@@ -205,7 +207,7 @@ def _starts_shape(u: Tensor, A: Tensor, keep_starts: bool) -> tuple[int, ...]:
 def _segments(u: Tensor, delta: Tensor) -> int:
     """Parts to cut a group's channels into, so that every thread has one."""
     independent = u.shape[0] * (delta.shape[2] if u.shape[2] == delta.shape[2] else 1)
-    return max(1, -(-torch.get_num_threads() // independent))
+    return max(1, -(-torch.get_num_threads() // max(1, independent)))
 
 
 def _call(

@@ -67,7 +67,7 @@ def _dispatch(
 ) -> Tensor:
     if not torch.jit.is_tracing():  # type: ignore[attr-defined,no-untyped-call]
         _check_shapes(u, delta, A, B, C, D, delta_bias)
-    name = resolve_backend(u, backend)
+    name = resolve_backend(u, A.shape[1], backend)
     if name not in WITHOUT_COPIES:
         return _by_sequences(u, delta, A, B, C, D, delta_bias, delta_softplus, name)
     with without_autocast(u.device.type):
@@ -110,9 +110,10 @@ def _by_sequences(
 ) -> Tensor:
     batch, height, width, directions, channels = delta.shape
     sizes = [channels, channels, B.shape[-1], C.shape[-1]]
-    maps = torch.cat([u.unsqueeze(3).expand_as(delta), delta, B, C], dim=-1)  # once for all: a smaller graph
+    wide_u = u.to(torch.promote_types(u.dtype, torch.float32))  # so that sums over directions are float32 too
+    maps = torch.cat([wide_u.unsqueeze(3).expand_as(delta), delta, B, C], dim=-1)  # once: a smaller graph
     u_s, delta_s, B_s, C_s = maps_to_sequences(maps).split_with_sizes(sizes, dim=2)  # B K d L, .., B K N L
     y = selective_scan(
         u_s.flatten(1, 2), delta_s.flatten(1, 2), A, B_s, C_s, D, None, delta_bias, delta_softplus, backend
     )
-    return sequences_to_map(y.to(u.dtype).reshape(batch, directions, channels, -1), height, width)
+    return sequences_to_map(y.reshape(batch, directions, channels, height * width), height, width).to(u.dtype)

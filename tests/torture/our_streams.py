@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from torture.case import Case, Expected, Files, Volume, accept, reject, warn
-from torture.craft import extension, header, member, member_with_zeros, nifti, pair, raw
+from torture.craft import extension, header, member, member_with_zeros, nifti, pair
 from torture.strange_bombs import claims
 from torture.strange_files import FCOMMENT, FHCRC, members
 from torture.strange_headers import COMMENT, NAN

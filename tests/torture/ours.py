@@ -1,7 +1,8 @@
-"""Cases by someone who has read the reader: both sides of each of its limits, and what the stranger left open.
+"""Cases by someone who has read the reader: both sides of each of its limits.
 
-Limits are crossed by so little that a change of any of them moves a verdict. Where two verdicts are arguable
-a comment says why this one. Streams, lengths and bombs: `our_streams.py`.
+And what the stranger left out as undecidable. Limits are crossed by so little that a change of any of them
+moves a verdict. Where two verdicts are arguable a comment says why this one. Streams, lengths and bombs:
+`our_streams.py`.
 """
 
 from collections.abc import Callable
@@ -133,7 +134,7 @@ def doubled(volume: Volume) -> Expected:
     return changed(middle, INF)(volume) * 2, volume.affine
 
 
-def small_lesion_in_doubles(volume: Volume) -> np.ndarray:
+def small_lesion_in_doubles(_: Volume) -> np.ndarray:
     """What `np.zeros` makes of a mask: 150 MiB that deflate packs a thousand to one, and a lesion in it."""
     mask = np.zeros((256, 256, 300))
     mask[100:110, 100:112, 150:155] = 1

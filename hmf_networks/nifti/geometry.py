@@ -52,8 +52,6 @@ def geometry(raw: nibabel.Nifti1Header, shape: Sequence[int]) -> tuple[Affine, l
         warnings.append(Warned("W_NO_ORIENT", "neither qform nor sform is set: left and right are a guess"))
     affine = np.asarray(affine, dtype=np.float64)
     _check_usable(affine)
-    if has_sform and has_qform:
-        warnings += _compare(affine, qform, shape)
     lengths = np.linalg.norm(affine[:3, :3], axis=0)
     if not _has(warnings, "W_PIXDIM") and (np.abs(lengths - sizes) > PIXDIM_TOLERANCE * lengths).any():
         problem = f"voxel sizes of {_mm(sizes)}, but its matrix says {_mm(lengths)}; the matrix counts"
@@ -65,6 +63,8 @@ def geometry(raw: nibabel.Nifti1Header, shape: Sequence[int]) -> tuple[Affine, l
     factor, more = _unit(int(raw["xyzt_units"]) & 7, lengths)
     affine[:3] *= factor
     _check_size(lengths * factor, shape)
+    if has_sform and has_qform:
+        warnings += _compare(affine, None if qform is None else np.diag([factor] * 3 + [1]) @ qform, shape)
     return affine, warnings + more
 
 

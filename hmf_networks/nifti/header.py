@@ -4,6 +4,7 @@ The definitions are nifti1.h and nifti2.h, the limits common sense. Where the vo
 """
 
 import math
+import struct
 from typing import NamedTuple
 
 import nibabel
@@ -174,17 +175,30 @@ def check_extensions(content: bytes, order: str) -> list[Warned]:
     """
     if len(content) < 4 or content[0] == 0:
         return []
-    warnings = []
-    rest = content[4:]
-    if not rest.strip(b"\0"):
+    last = len(content.rstrip(b"\0"))  # zeros behind the last extension are padding
+    if last <= 4:
         return [Warned("W_EXT", "it announces a header extension and has none")]
-    while rest.strip(b"\0"):
-        size, kind = np.frombuffer(rest[:8].ljust(8, b"\0"), f"{order}i4").tolist()
-        if not 8 <= size <= len(rest):
-            raise Complaint("E_EXT", f"a header extension of {size} bytes where {len(rest)} are left")
+    known, odd_sizes, unknown_kinds = set(extension_codes.value_set("code")), set(), set()
+    place = 4
+    while place < last:
+        size, kind = struct.unpack(f"{order}ii", content[place : place + 8].ljust(8, b"\0"))
+        left = len(content) - place
+        if not 8 <= size <= left:
+            raise Complaint("E_EXT", f"a header extension of {size} bytes where {left} are left")
         if size % 16:
-            warnings.append(Warned("W_EXT", f"a header extension of {size} bytes, no multiple of 16"))
-        if kind not in extension_codes.value_set("code"):
-            warnings.append(Warned("W_EXT", f"a header extension of unknown kind {kind}"))
-        rest = rest[size:]
+            odd_sizes.add(size)
+        if kind not in known:
+            unknown_kinds.add(kind)
+        place += size
+    warnings = []
+    if odd_sizes:
+        sizes = _some(odd_sizes)
+        warnings.append(Warned("W_EXT", f"header extensions of {sizes} bytes, no multiple of 16"))
+    if unknown_kinds:
+        warnings.append(Warned("W_EXT", f"header extensions of unknown kind {_some(unknown_kinds)}"))
     return warnings
+
+
+def _some(numbers: set[int]) -> str:
+    """The smallest three: a broken file may have thousands."""
+    return ", ".join(map(str, sorted(numbers)[:3])) + (", ..." if len(numbers) > 3 else "")

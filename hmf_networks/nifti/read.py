@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hmf_networks.nifti.codes import Complaint, VolumeError, Warned
-from hmf_networks.nifti.header import MAX_VOXELS, Header, check_extensions, parse_header
+from hmf_networks.nifti.header import MAX_EXTENSION_BYTES, MAX_VOXELS, Header, check_extensions, parse_header
 from hmf_networks.nifti.stream import Stream
 
 logger = logging.getLogger(__name__)
@@ -21,10 +21,9 @@ logger = logging.getLogger(__name__)
 LARGEST_HEADER = 540  # NIfTI-2
 MAX_TAIL = 2**20  # bytes behind the voxels that are only warned of
 VOXELS_AT_ONCE = 2**21
-BOMB_BYTES, BOMB_RATIO = 2**27, 900  # deflate packs 1032 equal bytes into one: such a file holds no signal
+BOMB_BYTES, BOMB_RATIO = 2**29, 900  # deflate packs 1032 equal bytes into one; a smaller file may be a mask
 OUTLIER = 100.0  # times the 99th percentile: a voxel that is no signal
 SAMPLED = 2**20  # voxels that percentile is taken of
-FLOAT32_MAXIMUM = float(np.finfo(np.float32).max)
 
 
 class Volume(NamedTuple):
@@ -75,8 +74,9 @@ def examine(path: str | Path, *, volume: int | None = None, max_voxels: int = MA
         if not header.is_pair:
             values, more = _read_voxels(stream, header, chosen)
         else:
-            _end(stream, "header")
+            warnings += _end(stream, "header")
             with Stream(_voxel_path(path)) as voxels:
+                warnings += _name_tells(voxels)
                 voxels.read(header.offset, "what lies before its voxels")
                 values, more = _read_voxels(voxels, header, chosen)
     return Volume(values, header, warnings + more)
@@ -91,7 +91,7 @@ def _read_header(stream: Stream, max_voxels: int = MAX_VOXELS) -> tuple[Header, 
         header, warnings = parse_header(start, max_voxels)
         size = header.raw.template_dtype.itemsize
         if header.is_pair:
-            between = start[size:] + stream.read_at_most(MAX_TAIL)
+            between = start[size:] + stream.read_at_most(MAX_EXTENSION_BYTES)
         else:
             between = start[size:] + stream.read(max(0, header.offset - len(start)), "its header extensions")
             stream.push_back(between[header.offset - size :])
@@ -130,7 +130,7 @@ def _read_voxels(stream: Stream, header: Header, chosen: int) -> tuple[NDArray[n
         problem = f"{stream.size} bytes; its voxels alone need {expected}"
         raise VolumeError("E_TRUNCATED", stream.path, problem)
     try:
-        values = np.empty(num_voxels, np.float32)
+        values = np.zeros(num_voxels, np.float32)  # takes no memory before it is written to
     except MemoryError as error:
         raise VolumeError("E_TOO_LARGE", stream.path, f"no memory for {num_voxels} voxels") from error
     _skip(stream, chosen * num_voxels * header.dtype.itemsize)
@@ -139,7 +139,8 @@ def _read_voxels(stream: Stream, header: Header, chosen: int) -> tuple[NDArray[n
         stop = min(start + VOXELS_AT_ONCE, num_voxels)
         content = stream.read((stop - start) * header.dtype.itemsize, "its voxels")
         some, nonfinite, huge = _numbers(content, header)
-        values[start:stop] = some
+        if some.any():
+            values[start:stop] = some
         num_nonfinite, num_huge = num_nonfinite + nonfinite, num_huge + huge
     _skip(stream, (header.num_volumes - 1 - chosen) * num_voxels * header.dtype.itemsize)
     warnings = _end(stream, "voxels")
@@ -161,16 +162,14 @@ def _numbers(content: bytes, header: Header) -> tuple[NDArray[np.float32], int, 
     if (header.slope, header.intercept) == (1.0, 0.0) and header.dtype.itemsize <= 4:
         with np.errstate(invalid="ignore"):  # a signalling NaN
             some = stored.astype(np.float32)
-        huge = 0
     else:
         with np.errstate(invalid="ignore", over="ignore"):
-            exact = stored * np.float64(header.slope) + header.intercept
-            huge = int((np.abs(exact) > FLOAT32_MAXIMUM).sum() - np.isinf(stored).sum())
-            some = exact.astype(np.float32)
+            some = (stored * np.float64(header.slope) + header.intercept).astype(np.float32)
     finite = np.isfinite(some)
     if finite.all():
         return some, 0, 0
-    return np.where(finite, some, np.float32(0)), int((~finite).sum()), huge
+    num_huge = int((~finite & np.isfinite(stored)).sum())
+    return np.where(finite, some, np.float32(0)), int((~finite).sum()), num_huge
 
 
 def _judge(values: NDArray[np.float32], num_nonfinite: int, num_huge: int) -> list[Warned]:

@@ -96,10 +96,7 @@ class Stream:
         if self._packed.startswith(GZIP):
             self._unpacker = zlib.decompressobj(GZIP_FORMAT)
             return True
-        self.has_garbage |= bool(self._packed)
-        while more := self._from_file():
-            self.has_garbage = True
-        self._packed = b""
+        self.has_garbage = bool(self._packed)  # it stays unread: there may be terabytes of it
         return False
 
     def _from_file(self, most: int = CHUNK) -> bytes:

@@ -246,7 +246,9 @@ def record(tmp_path) -> dict[str, str]:
     paths = {name: tmp_path / "in" / f"{name}.nii.gz" for name in ("t1", "flair")}
     for name, path in paths.items():
         write_whole(path, name)
-    return {"patient": "a", "session": "", "layout": "brats"} | {key: str(path) for key, path in paths.items()}
+    return {"patient": "a", "session": "", "layout": "brats"} | {
+        key: str(path) for key, path in paths.items()
+    }
 
 
 @pytest.fixture
@@ -314,7 +316,9 @@ def test_the_hash_of_the_settings_depends_on_them_and_not_on_their_order(folder)
 def test_outputs_that_exist_stop_the_run_before_it_begins(folder, record, weights, earlier):
     other = {"patient": "b", "session": "", "layout": "brats"}
     outputs = OutputFolder(folder, "t2", weights_path=str(weights))
-    with pytest.raises(FileExistsError, match=rf"^1 output\(s\) exist already, e\.g\. {earlier}; set overwrite"):
+    with pytest.raises(
+        FileExistsError, match=rf"^1 output\(s\) exist already, e\.g\. {earlier}; set overwrite"
+    ):
         outputs.open([other, record])
     outputs.open([other])
     OutputFolder(folder, "t1").open([record])  # another target
@@ -499,7 +503,9 @@ def test_a_report_says_what_was_done_and_ends_with_an_error_only_when_something_
     assert caplog.messages == [
         f"2 synthesised in {tmp_path}; 1 left as they are, checked by hash; 1 made by another run meanwhile"
     ]
-    with pytest.raises(SubjectsFailed, match=r"^4 subject\(s\) could not be done \(p, q, r, \.\.\.\), 2 could: see"):
+    with pytest.raises(
+        SubjectsFailed, match=r"^4 subject\(s\) could not be done \(p, q, r, \.\.\.\), 2 could: see"
+    ):
         report(fates | {"failed": ["p", "q", "r", "s"]}, tmp_path)
 
 

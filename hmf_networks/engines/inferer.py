@@ -49,7 +49,7 @@ class SliceSynthesisInferer(Inferer):
             were trained so: means over the plane are a part of them.
         precision: "fp32", "bf16", or "auto" (`engines/precision.py`); float32 comes out in any case.
         compile: compile the network at the first plane (`engines/ready.py`).
-        progress: show a progress bar over the slices.
+        progress: show a progress bar over the slices, on a terminal.
 
     When the input is a MetaTensor, the spacing is read from its affine and the output has its meta data.
     """
@@ -118,7 +118,7 @@ class SliceSynthesisInferer(Inferer):
         return synthesised.movedim(0, 1 + axis)  # out X Y Z
 
     def _bar(self, slices: int) -> tqdm:
-        return tqdm(total=slices, desc="slices", disable=not self.progress, leave=False)
+        return tqdm(total=slices, desc="slices", disable=None if self.progress else True, leave=False)
 
     def _autocast(self, device: torch.device) -> AbstractContextManager[Any]:
         """As the caller has it for "fp32"."""

@@ -4,6 +4,7 @@ The definitions are nifti1.h and nifti2.h, the limits common sense. Where the vo
 """
 
 import math
+import struct
 from typing import NamedTuple
 
 import nibabel
@@ -174,17 +175,19 @@ def check_extensions(content: bytes, order: str) -> list[Warned]:
     """
     if len(content) < 4 or content[0] == 0:
         return []
-    warnings = []
-    rest = content[4:]
-    if not rest.strip(b"\0"):
+    end = len(content.rstrip(b"\0"))
+    if end <= 4:
         return [Warned("W_EXT", "it announces a header extension and has none")]
-    while rest.strip(b"\0"):
-        size, kind = np.frombuffer(rest[:8].ljust(8, b"\0"), f"{order}i4").tolist()
-        if not 8 <= size <= len(rest):
-            raise Complaint("E_EXT", f"a header extension of {size} bytes where {len(rest)} are left")
+    known_kinds, problems = extension_codes.value_set("code"), {}
+    place = 4
+    while place < end:  # a million of them may be there: no copies of the rest
+        size, kind = struct.unpack(f"{order}ii", content[place : place + 8].ljust(8, b"\0"))
+        if not 8 <= size <= len(content) - place:
+            problem = f"a header extension of {size} bytes where {len(content) - place} are left"
+            raise Complaint("E_EXT", problem)
         if size % 16:
-            warnings.append(Warned("W_EXT", f"a header extension of {size} bytes, no multiple of 16"))
-        if kind not in extension_codes.value_set("code"):
-            warnings.append(Warned("W_EXT", f"a header extension of unknown kind {kind}"))
-        rest = rest[size:]
-    return warnings
+            problems.setdefault("size", f"a header extension of {size} bytes, no multiple of 16")
+        if kind not in known_kinds:
+            problems.setdefault("kind", f"a header extension of unknown kind {kind}")
+        place += size
+    return [Warned("W_EXT", problem) for problem in problems.values()]

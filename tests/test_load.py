@@ -96,7 +96,7 @@ def head_and_part_of_it(write_nifti, record, shift) -> np.ndarray:
     ball = np.where(np.linalg.norm(place - centre, axis=-1) < 5, 100 + place.sum(-1), 7).astype(np.float32)
     record["t1"] = write_nifti("t1.nii.gz", ball, AFFINE)
     affine = AFFINE.copy()
-    affine[:3, 3] += AFFINE[:3, :3] @ ([2, 0, 0] + np.array(shift))
+    affine[:3, 3] += AFFINE[:3, :3] @ np.add([2, 0, 0], shift)
     record["flair"] = write_nifti("flair.nii.gz", ball[2:], affine)
     return ball
 

@@ -11,12 +11,12 @@ from types import ModuleType
 import nibabel
 import numpy as np
 import pytest
-
-from hmf_networks.nifti.codes import ERRORS, VolumeError
-from hmf_networks.nifti.read import examine, read_header, read_volume
 from torture.case import Volume, passes, simulated_head, write_files
 from torture.craft import extension, header, nifti, pair
 from torture.stranger import CASES
+
+from hmf_networks.nifti.codes import ERRORS, VolumeError
+from hmf_networks.nifti.read import examine, read_header, read_volume
 
 MOST_SECONDS = 2.0  # a file; far more than any needs
 MOST_BYTES = 200e6
@@ -47,8 +47,6 @@ def test_every_file_of_a_stranger_gets_its_verdict_soon(case, volume, tmp_path):
         codes, used = [warned.code for warned in examine(path).warnings], True
     except VolumeError as error:
         codes, used = [error.code], False
-        assert str(error).startswith(f"{error.code} ")
-        assert len(str(error).splitlines()) == 1 or "\n" in str(path)
     assert passes(case, used=used, codes=codes), (case.verdict, case.codes, codes)
     assert time.perf_counter() - start < MOST_SECONDS
 

@@ -95,7 +95,9 @@ class Run:
     @property
     def litter(self) -> list[Path]:
         """Hidden files, empty folders, sidecars without a volume."""
-        alone = [path for path in self.folder.rglob("*_synth.json") if not self.path(path.parent.name).exists()]
+        alone = [
+            path for path in self.folder.rglob("*_synth.json") if not self.path(path.parent.name).exists()
+        ]
         empty = [path for path in self.folder.rglob("*") if path.is_dir() and not any(path.iterdir())]
         return [*self.folder.rglob(".*"), *alone, *empty]
 

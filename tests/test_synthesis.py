@@ -155,9 +155,7 @@ def test_skipping_what_exists_writes_nothing_the_second_time(synthesize, simulat
     assert (run["made"], run["skipped"]) == (0, 4)
 
 
-def test_outputs_that_exist_are_refused_and_replaced_only_when_asked(
-    synthesize, one, synthesised, tmp_path
-):
+def test_outputs_that_exist_are_refused_and_replaced_only_when_asked(synthesize, one, synthesised, tmp_path):
     assert synthesize(one, tmp_path / "out")[0] == 0
     volumes(tmp_path / "out")[0].write_bytes(b"my own work")
     code, lines = synthesize(one, tmp_path / "out")
@@ -204,9 +202,7 @@ def test_sources_on_different_grids_are_refused_and_done_with_regrid(synthesize,
     np.testing.assert_allclose(first_of(tmp_path / "done"), first_of(synthesised), atol=0.005 * RANGE)
 
 
-def test_four_axes_are_refused_and_done_with_the_volume_that_is_named(
-    synthesize, one, synthesised, tmp_path
-):
+def test_four_axes_are_refused_and_done_with_the_volume_that_is_named(synthesize, one, synthesised, tmp_path):
     path = source(one, "t1")
     image = nibabel.load(path)
     values = np.asarray(image.dataobj)
@@ -313,7 +309,8 @@ def test_weights_for_another_target_are_refused_with_what_they_make(synthesize, 
     ],
     ids=" ".join,
 )
-def test_what_cannot_run_is_one_line_and_exit_1(synthesize, one, tmp_path, monkeypatch, arguments, line):
+@pytest.mark.usefixtures("one")
+def test_what_cannot_run_is_one_line_and_exit_1(synthesize, tmp_path, monkeypatch, arguments, line):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     code, lines = synthesize(*arguments)

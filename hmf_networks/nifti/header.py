@@ -178,7 +178,8 @@ def check_extensions(content: bytes, order: str) -> list[Warned]:
     end = len(content.rstrip(b"\0"))
     if end <= 4:
         return [Warned("W_EXT", "it announces a header extension and has none")]
-    known_kinds, problems = extension_codes.value_set("code"), {}
+    known_kinds = extension_codes.value_set("code")
+    problems: dict[str, str] = {}
     place = 4
     while place < end:  # a million of them may be there: no copies of the rest
         size, kind = struct.unpack(f"{order}ii", content[place : place + 8].ljust(8, b"\0"))

@@ -2,9 +2,9 @@
 
     python benchmarks/reliability.py [STUDY ...] [--seed 0]
 
-Studies: torture orientations killed folder together room memory names twice interrupted bids. Each simulates its
-subjects, takes a small network without training, starts the command as a user would, and prints what it counts.
-Ends with 1 when a claim does not hold.
+Studies: torture orientations killed folder together room memory names twice interrupted bids. Each simulates
+its subjects, takes a small network without training, starts the command as a user would, and prints what it
+counts. Ends with 1 when a claim does not hold.
 """
 
 import argparse

@@ -17,9 +17,8 @@ demo: .venv
 	$(RUN) training --config_file "['$(CONFIGS)/train.json',$(SMALL),'$(CONFIGS)/networks/unet.json']" --dataset_dir demo/patients $(HERE)
 	$(RUN) evaluating --config_file "['$(CONFIGS)/train.json',$(SMALL),'$(CONFIGS)/evaluate.json']" --dataset_dir demo/patients $(HERE)
 	$(BIN)/hmf simulate demo/new_patient --subjects 1 --seed 2 --spacing 2
-	$(RUN) inference --config_file "['$(CONFIGS)/inference.json','$(CONFIGS)/networks/quickstart.json']" --bundle_root bundle \
-		--pixel_mm 2.0 --plane_size "[80, 112]" --ckpt_path demo/run/models/model.pt \
-		--dataset_dir demo/new_patient --output_dir demo/synthetic
+	$(BIN)/hmf check demo/new_patient
+	$(BIN)/hmf synthesize demo/new_patient demo/synthetic --target t2 --weights demo/run/models/model.pt
 	$(BIN)/hmf picture T1=$(SCAN)-t1n.nii.gz FLAIR=$(SCAN)-t2f.nii.gz \
 		"synthetic T2=$(MADE)" "true T2=$(SCAN)-t2w.nii.gz" --output demo/demo.png
 	@echo "Written: $(MADE) and demo/demo.png; scores: demo/run/scores.csv"

@@ -216,7 +216,6 @@ def test_missing_weights_are_named_with_a_cure(tmp_path):
 OTHERS = {
     "another width": nn.Linear(2, 4).state_dict(),
     "another architecture": nn.Sequential(*(nn.Conv2d(1, 1, 1) for _ in range(300))).state_dict(),
-    "a list": [torch.zeros(2)],
 }
 
 
@@ -236,6 +235,17 @@ def test_a_broken_file_of_weights_is_refused_in_one_line(tmp_path):
     content = (tmp_path / "model.pt").read_bytes()
     (tmp_path / "model.pt").write_bytes(content[: len(content) // 2])
     with pytest.raises(ValueError, match="no file of plain tensors, or a broken one"):
+        load_weights(nn.Linear(2, 3), str(tmp_path / "model.pt"))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [[torch.zeros(2)], {"model": nn.Linear(2, 3).state_dict(), "epoch": 3}, {"weight": 1.0}],
+    ids=["a list", "a whole checkpoint", "a number"],
+)
+def test_what_is_more_than_plain_tensors_is_refused(tmp_path, content):
+    torch.save(content, tmp_path / "model.pt")
+    with pytest.raises(ValueError, match=r"model\.pt holds more than plain tensors; give the weights"):
         load_weights(nn.Linear(2, 3), str(tmp_path / "model.pt"))
 
 

@@ -143,11 +143,12 @@ def test_a_phase_table_finds_the_cells_offsets_and_weights_of_every_position(str
         torch.arange(20.0) * 0.719,  # no whole number of pixels in a cell
         torch.cat([torch.arange(8.0), torch.arange(8.0) + 8.5]),  # a jump
         torch.arange(20.0).flip(0),
+        (torch.tensor([0, 0.5, -2, 3]) + torch.tensor([[0.0], [2], [4]])).flatten(),
         torch.arange(20.0) * 4,  # cells are left out
         torch.tensor([3.0]),
         torch.zeros(5),
     ],
-    ids=["odd", "jump", "backwards", "coarse", "one", "the same"],
+    ids=["odd", "jump", "backwards", "back and forth", "coarse", "one", "the same"],
 )
 def test_positions_that_do_not_repeat_have_no_phases(positions):
     assert phase_table(positions, 2, 12) is None

@@ -130,6 +130,48 @@ def test_features_that_are_no_number_show_in_the_image_in_bfloat16_too(step):
     assert not decoded[0, 0, 0, 0].isnan()
 
 
+@pytest.mark.parametrize("step", [1.0, 0.7], ids=["table", "plain"])
+@pytest.mark.parametrize(
+    "name", ["hidden.1.weight", "hidden.3.bias", "embed_row.weight", "embed_features.bias", "output.weight"]
+)
+@torch.no_grad()
+def test_a_weight_that_is_no_number_shows_in_the_image_in_bfloat16_too(name, step):
+    inrb, positions = scattered_inrb(2), torch.arange(12.0) * step
+    inrb.get_parameter(name).view(-1)[3] = float("nan")
+    with torch.autocast("cpu", torch.bfloat16):
+        assert inrb(torch.randn(1, 3, 8, 8), positions, positions).isnan().all()
+
+
+@strides
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_the_image_has_the_type_of_the_weights_whichever_way_it_was_decoded(dtype, stride):
+    inrb, features = scattered_inrb(stride).to(dtype), torch.randn(1, 3, 8, 8)
+    for step in (1.0, 0.7):
+        positions = torch.arange(12.0) * step
+        assert inrb(features.to(dtype), positions, positions).dtype == dtype
+        if dtype == torch.float32:
+            with torch.autocast("cpu", torch.bfloat16):
+                assert inrb(features, positions, positions).dtype == dtype
+
+
+@strides
+def test_the_gradient_of_a_coordinate_is_the_slope_of_the_image(stride):
+    inrb, features = scattered_inrb(stride).double(), torch.randn(1, 3, 6, 6).double()
+    rows = (torch.arange(6.0).double() + 0.25 * (stride == 2)).requires_grad_()
+    columns = torch.arange(6.0).double().requires_grad_()
+    found = torch.autograd.grad(inrb(features, rows, columns).sum(), (rows, columns))
+    ahead = 1e-6  # at the very centre of a cell the slope is that towards the next
+    with torch.no_grad():
+        here = inrb(features, rows, columns).sum((0, 1))
+        for gradient, axis, moved in [
+            (found[0], 1, inrb(features, rows + ahead, columns)),
+            (found[1], 0, inrb(features, rows, columns + ahead)),
+        ]:
+            slope = (moved.sum((0, 1)) - here).sum(axis) / ahead
+            torch.testing.assert_close(gradient, slope, atol=1e-3, rtol=1e-3)
+
+
 def scattered_inrb(stride: int) -> INRB:
     inrb = INRB(3, 1, stride=stride, hidden_channels=16, num_frequencies=4)
     for parameter in inrb.parameters():

@@ -1,5 +1,8 @@
 """What is done to a bfloat16 map under autocast stays bfloat16, and equals what float32 gives."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -16,7 +19,7 @@ FINE = torch.zeros(1, 1, 17, 24)
 OPERATIONS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
     "reflect": (lambda x: reflect_pad(x, 3), lambda x: F.pad(x, [3] * 4, mode="reflect")),
     "resize": (
-        lambda x: resize_like(x, FINE),
+        lambda x: resize_like(x, FINE.to(x.device)),
         lambda x: F.interpolate(x, (17, 24), mode="bilinear", align_corners=False),
     ),
     "mean": (spatial_mean, lambda x: x.mean((2, 3), keepdim=True)),
@@ -62,6 +65,26 @@ def test_a_fused_layer_has_the_digits_of_the_layer_and_its_relu(dtype):
     weight, bias, x = torch.randn(8, 16), torch.randn(8), torch.randn(3, 5, 16).to(dtype)
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(linear_relu(x, weight, bias), F.relu(F.linear(x, weight, bias)))
+
+
+FUSED = """
+import torch
+from hmf_networks.ops.narrow import linear_relu
+x, weight = torch.ones(3, 2).bfloat16(), torch.eye(2).bfloat16()
+with torch.no_grad():
+    assert linear_relu(x, weight, torch.zeros(2).bfloat16()).sum() == 6
+"""
+
+
+def test_a_layer_is_not_fused_where_onednn_has_no_bfloat16():
+    subprocess.run([sys.executable, "-c", FUSED], env=os.environ | {"ONEDNN_MAX_CPU_ISA": "AVX2"}, check=True)
+
+
+@operations
+def test_a_map_without_numbers_has_a_shape(operation):
+    narrow, wanted = OPERATIONS[operation]
+    x = torch.randn(2, 3, 9, 12)
+    assert narrow(x.to("meta")).shape == wanted(x).shape
 
 
 @pytest.mark.parametrize("block", [ConvBlock(4, 4, padding_mode="reflect"), MFM(4), MSF(4, num_scales=2)])

@@ -1,6 +1,10 @@
+import errno
 import hashlib
 import io
 import json
+import os
+import signal
+import threading
 from pathlib import Path
 
 import nibabel
@@ -10,8 +14,9 @@ import torch
 from monai.data import MetaTensor
 from PIL import Image
 
-from hmf_networks.naming import refuse_existing
-from hmf_networks.transforms.save import SaveSynthesisd
+from hmf_networks.atomic import write_whole
+from hmf_networks.hashing import file_hash
+from hmf_networks.transforms.save import NoRoomError, SaveSynthesisd, bids_name
 
 AFFINE = np.array([[-0.9, 0.1, 0, 40], [0.1, 0.9, 0.05, -30], [0, 0, 1.2, 5], [0, 0, 0, 1.0]])
 SHAPE = (20, 22, 18)
@@ -89,7 +94,16 @@ def test_without_preview_there_is_no_picture(sample, tmp_path):
 def test_a_bids_subject_becomes_a_bids_derivative(sample, tmp_path):
     path = save(sample | {"patient": "01", "session": "2", "layout": "bids"}, tmp_path)
     assert path == tmp_path / "sub-01" / "ses-2" / "anat" / "sub-01_ses-2_desc-synth_T2w.nii.gz"
-    assert path.with_name("sub-01_ses-2_desc-synth_T2w.json").is_file()
+    sidecar = json.loads(path.with_name("sub-01_ses-2_desc-synth_T2w.json").read_text())
+    assert sidecar["Sources"] == ["secret_t1.nii.gz", "secret_flair.nii.gz"]  # of a datalist: no dataset
+
+
+def test_a_bids_source_is_named_from_the_folder_of_its_subject_on():
+    assert bids_name(Path("/data/sub-study/sub-01/anat/sub-01_T1w.nii.gz")) == "sub-01/anat/sub-01_T1w.nii.gz"
+    assert (
+        bids_name(Path("/data/sub-01/ses-2/anat/sub-01_ses-2_T1w.nii"))
+        == "sub-01/ses-2/anat/sub-01_ses-2_T1w.nii"
+    )
 
 
 @pytest.mark.parametrize("turned", [np.diag([-1.0, 1, 1, 1]) @ AFFINE, np.eye(4)])
@@ -106,11 +120,117 @@ def test_a_prediction_that_does_not_know_its_place_is_refused(sample, tmp_path):
         save(sample, tmp_path / "out")
 
 
-def test_existing_outputs_stop_the_run_before_it_begins_unless_told_otherwise(sample, tmp_path):
-    records = [{"patient": name, "session": "", "layout": "brats"} for name in ("lg00", "lg01")]
-    assert refuse_existing(records, "t2", tmp_path) == records
-    path = save(sample, tmp_path, preview=False)
-    with pytest.raises(FileExistsError, match=rf"1 output\(s\) exist already, e\.g\. {path}"):
-        refuse_existing(records, "t2", tmp_path)
-    assert refuse_existing(records, "t1", tmp_path) == records
-    assert refuse_existing(records, "t2", tmp_path, overwrite=True) == records
+class Told:
+    """A ledger that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.of_written: list[tuple] = []
+        self.of_failed: list[tuple] = []
+
+    def written(self, sample, content_hash, source_hashes) -> None:
+        self.of_written.append((sample["patient"], content_hash, source_hashes))
+
+    def failed(self, record, error) -> None:
+        self.of_failed.append((record["patient"], error))
+
+
+@pytest.fixture
+def saver(tmp_path) -> SaveSynthesisd:
+    """With a ledger, writing behind."""
+    transform = SaveSynthesisd(output_dir=str(tmp_path / "out"), target="t2", sources=["t1", "flair"])
+    transform.ledger, transform.behind = Told(), True
+    return transform
+
+
+def test_the_ledger_is_told_the_hash_of_the_volume_and_of_its_sources(sample, saver):
+    path = Path(saver(sample)["output_path"])
+    saver.finish()
+    sources = {
+        name: file_hash(source) for name, source in zip(("t1", "flair"), sample["source_paths"], strict=True)
+    }
+    assert saver.ledger.of_written == [("lg01", file_hash(path), sources)]
+    sidecar = json.loads(path.with_name("lg01_t2_synth.json").read_text())
+    assert (sidecar["Sha256"], sidecar["SourcesSha256"]) == (file_hash(path), sources)
+
+
+def test_each_file_is_there_before_the_next_is_begun_and_the_last_after_finish(sample, saver):
+    paths = []
+    for patient in ("a", "b", "c"):
+        path = Path(saver(sample | {"patient": patient})["output_path"])
+        assert all(earlier.exists() for earlier in paths)
+        paths.append(path)
+    saver.finish()
+    assert paths[-1].exists()
+    assert not saver.behind  # from now on each call waits for its own
+    assert Path(saver(sample | {"patient": "d"})["output_path"]).exists()
+
+
+def refuse_writing(monkeypatch, number: int, *, name: str) -> None:
+    """Of the volume, its sidecar or its picture."""
+
+    def write(path, content):
+        if str(path).endswith(name):
+            raise OSError(number, os.strerror(number))
+        write_whole(path, content)
+
+    monkeypatch.setattr("hmf_networks.transforms.save.write_whole", write)
+
+
+def test_an_output_that_cannot_be_written_is_told_to_the_ledger_and_the_next_goes_on(
+    sample, saver, monkeypatch
+):
+    refuse_writing(monkeypatch, errno.EACCES, name="a_t2_synth.nii.gz")
+    for patient in ("a", "b"):
+        saver(sample | {"patient": patient})
+    saver.finish()
+    ((patient, error),) = saver.ledger.of_failed
+    assert (patient, error.errno) == ("a", errno.EACCES)
+    assert [patient for patient, *_ in saver.ledger.of_written] == ["b"]
+    assert not list(saver.output_dir.glob("a/*"))  # no sidecar of a volume that is not there
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EFBIG])
+def test_without_room_the_call_after_it_ends_with_one_clear_error(sample, saver, monkeypatch, number):
+    refuse_writing(monkeypatch, number, name="a_t2_synth.nii.gz")
+    saver(sample | {"patient": "a"})
+    with pytest.raises(
+        NoRoomError, match=r"a_t2_synth\.nii\.gz cannot be written: .*go on with --skip-existing"
+    ):
+        saver(sample | {"patient": "b"})
+    saver.finish()
+    assert [patient for patient, _ in saver.ledger.of_failed] == ["a"]
+    assert not [path for path in saver.output_dir.rglob("*") if path.is_file()]
+
+
+def test_without_a_ledger_an_output_that_cannot_be_written_raises_what_was_raised(
+    sample, tmp_path, monkeypatch
+):
+    refuse_writing(monkeypatch, errno.EACCES, name=".nii.gz")
+    with pytest.raises(PermissionError):
+        save(sample, tmp_path / "out")
+
+
+def test_an_interrupted_wait_is_no_lost_file(sample, saver, monkeypatch):
+    """A signal arrives while the file before is awaited; who cleans up can wait for it again."""
+    may_write = threading.Event()
+
+    def write(path, content):
+        assert may_write.wait(10)
+        write_whole(path, content)
+
+    def leave(*_):
+        raise SystemExit(143)
+
+    monkeypatch.setattr("hmf_networks.transforms.save.write_whole", write)
+    path = Path(saver(sample | {"patient": "a"})["output_path"])
+    before = signal.signal(signal.SIGALRM, leave)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        with pytest.raises(SystemExit):
+            saver(sample | {"patient": "b"})
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert not path.exists()
+    may_write.set()
+    saver.finish()
+    assert path.exists()

@@ -4,6 +4,7 @@ The arithmetic of the Triton kernel runs in Triton's interpreter, on request:
 TRITON_INTERPRET=1 python -m pytest tests/test_scan_triton.py
 """
 
+import functools
 import logging
 import os
 import sys
@@ -139,6 +140,16 @@ def test_the_memory_layout_of_a_map_does_not_matter():
 
 
 @interpreted
+def test_the_gradient_of_one_direction_lies_as_its_fake_says():
+    tensors = [x.detach() for x in random_inputs(SIZES["odd"], 1).values()]
+    tensors[0] = tensors[0].unsqueeze(3)
+    y, starts = torch.ops.hmf.scan_triton_forward(*tensors, True, True, True)
+    arguments = (torch.ones_like(y), *tensors, True, True, starts)
+    checks = ("test_schema", "test_faketensor")
+    torch.library.opcheck(torch.ops.hmf.scan_triton_backward.default, arguments, test_utils=checks)
+
+
+@interpreted
 def test_the_operators_are_well_behaved():
     inputs = random_inputs(SIZES["odd"], 2)
     tensors = [inputs[name] for name in ("u", "delta", "A", "B", "C", "D", "delta_bias")]
@@ -168,10 +179,12 @@ def test_cuda_is_served_by_triton_then_mamba_ssm_then_plain_torch(monkeypatch, t
     monkeypatch.delenv("HMF_SCAN_BACKEND", raising=False)
     for name in ("triton", "mamba_ssm"):
         monkeypatch.setitem(selective_scan.PROBES, name, lambda name=name: name in there)
-    assert selective_scan._pick(OnCuda()) == picked
+    assert selective_scan._pick(OnCuda(), 16) == picked
     double = OnCuda()
     double.dtype = torch.float64
-    assert selective_scan._pick(double) == "chunked"
+    assert selective_scan._pick(double, 16) == "chunked"
+    more_than_mamba_takes = picked if picked == "triton" else "chunked"
+    assert selective_scan._pick(OnCuda(), 257) == more_than_mamba_takes
 
 
 @pytest.mark.parametrize("module", [_scan_triton, _scan_mamba_ssm], ids=["triton", "mamba_ssm"])
@@ -179,7 +192,7 @@ def test_a_kernel_that_fails_its_test_is_left_out_and_one_line_says_why(module, 
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(_scan_mamba_ssm, "find_spec", lambda _: True)
-    monkeypatch.setattr(module, "smoke_test", lambda _: "ImportError: undefined symbol")
+    monkeypatch.setattr(module, "smoke_test", lambda *_: "ImportError: undefined symbol")
     module._passes.cache_clear()
     with caplog.at_level(logging.WARNING):
         assert not module.is_available()
@@ -192,7 +205,7 @@ def test_without_a_gpu_nothing_is_tried(monkeypatch):
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     for module in (_scan_triton, _scan_mamba_ssm):
-        monkeypatch.setattr(module, "smoke_test", lambda _: pytest.fail("tried"))
+        monkeypatch.setattr(module, "smoke_test", lambda *_: pytest.fail("tried"))
         assert not module.is_available()
 
 
@@ -212,6 +225,13 @@ def test_the_test_of_a_kernel_tells_right_from_wrong_and_quotes_what_was_raised(
         raise OSError("undefined symbol: _ZN3c10\nmore lines")
 
     assert smoke_test(broken) == "OSError: undefined symbol: _ZN3c10"
+    by_maps = {"backend": "reference"}
+    assert smoke_test(scan_reference, functools.partial(selective_scan_2d, **by_maps)) == ""
+
+    def without_skip(**inputs):
+        return selective_scan_2d(**inputs | {"D": 0 * inputs["D"]}, **by_maps)
+
+    assert "differs from the definition" in smoke_test(scan_reference, without_skip)
 
 
 @pytest.mark.parametrize("name", ["triton", "mamba_ssm"])

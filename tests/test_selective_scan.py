@@ -2,6 +2,9 @@
 
 import logging
 import math
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -132,6 +135,13 @@ def test_every_group_is_a_scan_of_its_own(backend):
         torch.testing.assert_close(
             selective_scan(**alone, delta_softplus=True, backend=backend), together[:, own]
         )
+
+
+@pytest.mark.parametrize("backend", available_backends())
+def test_a_batch_of_none_has_a_result_of_none(backend):
+    inputs = converted(random_inputs(20, 4, 2, 3), torch.float32)
+    inputs |= {name: inputs[name][:0] for name in ("u", "delta", "B", "C", "z")}
+    assert selective_scan(**inputs, backend=backend).shape == (0, 6, 20)
 
 
 @pytest.mark.parametrize("backend", available_backends())
@@ -403,6 +413,21 @@ def test_every_instruction_set_equals_the_loop_in_value_and_gradient(monkeypatch
 
 
 @native
+@pytest.mark.skipif(shutil.which("nm") is None or sys.platform != "linux", reason="asks nm")
+@pytest.mark.parametrize("instructions", sorted(_scan_native_build.instruction_sets()))
+def test_no_function_is_shared_between_instruction_sets_even_where_none_is_inlined(instructions, tmp_path):
+    """The linker would keep one of each name: that of AVX-512, on a CPU that has none."""
+    lanes, flags = _scan_native_build.instruction_sets()[instructions]
+    recipe = [*_scan_native_build.COMMON_FLAGS, "-O0", *flags, f"-DHMF_ISA={instructions}"]
+    source, compiled = _scan_native_build.SOURCE, tmp_path / "scan.o"
+    command = [_scan_native_build.compiler(), *recipe, f"-DHMF_LANES={lanes}", "-c", source, "-o", compiled]
+    subprocess.run(command, check=True)
+    symbols = subprocess.run(["nm", "-P", "-g", "--defined-only", compiled], capture_output=True, text=True)
+    names = {line.split()[0] for line in symbols.stdout.splitlines()}
+    assert names == {f"hmf_scan_{way}_{instructions}" for way in ("forward", "backward")}
+
+
+@native
 @pytest.mark.parametrize("states", [3, 7, 24, 256])
 def test_the_kernel_takes_any_number_of_states(states):
     inputs = converted(random_inputs(40, states, 1, 19), torch.float32)
@@ -475,7 +500,8 @@ def test_the_cpu_is_served_by_the_kernel_and_float64_by_plain_torch(monkeypatch)
 @pytest.fixture
 def nothing_loaded() -> Iterator[None]:
     """The kernel is sought anew, in the test and after it."""
-    memory = [getattr(_scan_native_kernel, name) for name in ("_library", "load_kernel", "_say_absent")]
+    names = ("_library_or_reason", "load_kernel", "_say_absent")
+    memory = [getattr(_scan_native_kernel, name) for name in names]
     for function in memory:
         function.cache_clear()
     yield
@@ -496,6 +522,23 @@ def test_without_a_compiler_plain_torch_serves_and_one_line_tells_the_cure(monke
     assert "chunked" in warning
     assert "install g++" in warning
     assert list(tmp_path.rglob("*.so")) == []
+
+
+@pytest.mark.usefixtures("nothing_loaded")
+def test_what_cannot_be_compiled_is_tried_once_and_not_at_every_scan(monkeypatch):
+    tried = []
+
+    def fails(path):
+        tried.append(path)
+        raise RuntimeError("no room on the disk")
+
+    monkeypatch.setattr(_scan_native_build, "build", fails)
+    monkeypatch.setattr(_scan_native_kernel, "_load", lambda _path: None)
+    for _ in range(3):
+        selective_scan(**converted(random_inputs(5, 1, 1, 2), torch.float32))
+        with pytest.raises(RuntimeError, match="no room on the disk"):
+            _scan_native_kernel.kernel()
+    assert len(tried) == 1
 
 
 @native

@@ -204,9 +204,9 @@ def test_a_faulty_datalist_is_refused_and_the_fault_named(tmp_path, content, mes
 
 
 def test_a_file_that_is_no_json_is_refused(tmp_path):
-    (tmp_path / "scan.nii.gz").write_bytes(b"\x1f\x8b\x00")
-    with pytest.raises(ValueError, match=r"scan\.nii\.gz is not a datalist \(\.json\)"):
-        find_subjects(tmp_path / "scan.nii.gz", ["t1"])
+    (tmp_path / "scan.mgz").write_bytes(b"\x1f\x8b\x00")
+    with pytest.raises(ValueError, match=r"scan\.mgz is not a datalist \(\.json\)"):
+        find_subjects(tmp_path / "scan.mgz", ["t1"])
 
 
 def test_an_unknown_part_is_answered_with_a_suggestion(tmp_path):

@@ -82,7 +82,11 @@ class INRB(nn.Module):
                 codes = row_codes[r].unsqueeze(1) + column_codes[q]  # R Q E
                 area = (row_areas[r].unsqueeze(-1) * column_areas[q]).unsqueeze(-1)  # R Q 1
                 mean = mean + area.to(embedded.dtype) * self.hidden(nearest + codes.to(embedded.dtype))
-        return torch.tanh(self.output(mean)).permute(0, 3, 1, 2)  # B out R Q
+        return self._image(self.output(mean))
+
+    def _image(self, decoded: Tensor) -> Tensor:
+        """(B, R, Q, out) -> (B, out, R, Q) in [-1, 1], in the type of the weights, whichever the sums had."""
+        return torch.tanh(decoded).permute(0, 3, 1, 2).to(self.output.weight.dtype)
 
     @torch.jit.unused
     def _decode_phases(
@@ -110,24 +114,27 @@ class INRB(nn.Module):
                     for q in range(2)
                 ]
                 queries.copy_(corners[0] + corners[1] + corners[2] + corners[3])
-        return torch.tanh(decoded + self.output.bias).permute(0, 3, 1, 2)  # B out R Q
+        return self._image(decoded + self.output.bias)
 
     def _answers(self, cells: Tensor, codes: Tensor) -> Tensor:
         """(B, h, w, E) cells with (..., E) codes through the MLP but its last bias: (B, h, w, ..., out)."""
         table = codes.flatten(0, -2)
         size = max(1, QUERIES_AT_ONCE // (cells.shape[2] * len(table)))
         blocks = [cells] if torch.is_grad_enabled() else cells.split(size, dim=1)  # type: ignore[no-untyped-call]
+        layers = [layer for layer in self.hidden.children() if isinstance(layer, nn.Linear)]
         answers = []
         for block in blocks:
             hidden = F.relu_(block.unsqueeze(3) + table)
-            for layer in self.hidden.children():
-                if isinstance(layer, nn.Linear):
-                    hidden = linear_relu(hidden, layer.weight, layer.bias)
+            for layer in layers:
+                hidden = linear_relu(hidden, layer.weight, layer.bias)
             answers.append(F.linear(hidden, self.output.weight))
         answer = torch.cat(answers, dim=1).to(torch.promote_types(cells.dtype, torch.float32))
         answer = answer.reshape(cells.shape[:3] + codes.shape[:-1] + answer.shape[-1:])
-        no_number = 0 * cells.sum(-1)  # a fused ReLU makes zeros of what is none; it is not to be hidden
-        return answer + no_number[(..., *[None] * codes.dim())]
+        # A fused ReLU makes zeros of what is no number; it is not to be hidden.
+        no_number = 0 * cells.sum(-1)[(..., *[None] * (codes.dim() - 1))] + 0 * codes.sum(-1)
+        for layer in layers:
+            no_number = no_number + 0 * (layer.weight.sum() + layer.bias.sum())
+        return answer + no_number.unsqueeze(-1)
 
     def _row_blocks(self, rows: Tensor, columns: Tensor) -> list[Tensor]:
         """All rows where a graph is recorded; else so few that what lies between layers stays in cache."""
@@ -151,6 +158,8 @@ def _phase_tables(
     """Where they pay: on a CPU, as they need numbers at hand, and not while a graph is being recorded."""
     if embedded.device.type != "cpu" or rows.device.type != "cpu" or _is_recorded():
         return None
+    if rows.requires_grad or columns.requires_grad:  # the table holds one cell's
+        return None
     try:
         tables = phase_table(rows, stride, embedded.shape[1]), phase_table(columns, stride, embedded.shape[2])
     except RuntimeError:  # a tensor without numbers (fake), as cost counters use them
@@ -171,7 +180,7 @@ def _is_recorded() -> bool:
 @torch.jit.unused
 def _all_zero(areas: Tensor) -> bool:
     """Only asked where the answer is at hand: on the CPU, and not while a graph is being recorded."""
-    if areas.is_cuda or _is_recorded():
+    if areas.is_cuda or _is_recorded() or areas.requires_grad:  # no weight, but a slope
         return False
     try:
         return not bool(areas.any())

@@ -228,7 +228,7 @@ def _mark_leaks(subjects: Sequence[Entry], found: Sequence[tuple[str, Record]]) 
     for (part, record), subject in zip(found, subjects, strict=True):
         parts_of[record["patient"]].add(part)
         parts_of[subject["subject"]].add(part)
-    for (part, record), subject in zip(found, subjects, strict=True):
+    for (_, record), subject in zip(found, subjects, strict=True):
         doubles = {name for finding in subject["findings"] for name in finding.get("others", ())}
         parts = parts_of[record["patient"]].union(*(parts_of[name] for name in doubles))
         if len(parts) > 1:

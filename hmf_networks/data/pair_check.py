@@ -1,8 +1,8 @@
 """Do the contrasts of one subject fit together? The same image twice, shifts, mirror images, exchanged names.
 
-Everything is judged on a coarse grid and told with its number; `benchmarks/pair_check.py` counts what is found
-and how often it is wrong. T1 and FLAIR exchanged are only told where the skull is stripped. Shapes: volumes
-(X, Y, Z) in RAS+ order, all on one grid.
+Everything is judged on a coarse grid and told with its number; `benchmarks/pair_check.py` counts what is
+found and how often it is wrong. T1 and FLAIR exchanged are only told where the skull is stripped. Shapes:
+volumes (X, Y, Z) in RAS+ order, all on one grid.
 """
 
 import itertools
@@ -19,7 +19,7 @@ BINS = 32  # of the joint histogram
 FARTHEST_MM = 30.0  # a shift is sought within this distance
 SHIFT_MM = 1.5  # registered pairs lie below 0.4; the real ones known to be off, above 1.6
 FLIP_GAIN = 1.15  # information mirrored over unmirrored; good pairs lie below 0.7, so flipped ones above 1.4
-LEAST_INFORMATION = 0.05  # in nats; less tells nothing
+LEAST_INFORMATION = 0.12  # in nats; less is two people, or noise. Good pairs lie above 0.17
 DEPTH_MM = 10.0  # below the surface there is brain, with skull and without
 TAIL_MARGIN = 0.1  # good pairs lie at -0.15 and below, exchanged ones therefore above 0.15
 LEAST_T2_TAIL = 0.05  # T2 lies above 0.3

@@ -13,7 +13,7 @@ from monai.inferers import Inferer
 from torch import Tensor
 from tqdm import tqdm
 
-from hmf_networks.engines.memory import batch_for_memory, smaller_batch
+from hmf_networks.engines.memory import PlanesAtATime
 from hmf_networks.engines.precision import check_precision, is_mixed
 from hmf_networks.engines.ready import Ready
 from hmf_networks.naming import check_switch
@@ -40,8 +40,8 @@ class SliceSynthesisInferer(Inferer):
         pixel_mm: pixel size the network was trained at.
         size: smallest plane, the one it was trained on.
         multiple: planes are padded to a multiple of it.
-        batch_size: planes at a time; None for as many as memory holds (`engines/memory.py`). Halved, with one
-            warning, when memory runs out all the same.
+        batch_size: planes at a time; None for as many as memory holds (`engines/memory.py`). Halved when it
+            runs out all the same; one warning says so.
         plane: "axial", or "acquisition" (`transforms/slices.py`).
         decode: "coordinates" asks the network at the source's pixel centres; "resample" interpolates its
             output at the trained pixel size, for networks that know no coordinates.
@@ -49,7 +49,7 @@ class SliceSynthesisInferer(Inferer):
             were trained so: means over the plane are a part of them.
         precision: "fp32", "bf16", or "auto" (`engines/precision.py`); float32 comes out in any case.
         compile: compile the network at the first plane (`engines/ready.py`).
-        progress: show a progress bar over the slices.
+        progress: show a progress bar over the slices, on a terminal.
 
     When the input is a MetaTensor, the spacing is read from its affine and the output has its meta data.
     """
@@ -76,7 +76,8 @@ class SliceSynthesisInferer(Inferer):
                 f"batch_size must be at least 1, or null for what memory holds; got {batch_size}"
             )
         self.pixel_mm, self.size, self.multiple = pixel_mm, (int(size[0]), int(size[1])), multiple
-        self.batch_size, self.plane, self.decode, self.progress = batch_size, plane, decode, progress
+        self.plane, self.decode, self.progress = plane, decode, progress
+        self._together = PlanesAtATime(batch_size)
         self.box = check_switch("foreground_box", box)
         self.precision = check_precision(precision)
         self._ready = Ready(compile=check_switch("compile", compile))
@@ -98,15 +99,17 @@ class SliceSynthesisInferer(Inferer):
         planes = volume.as_subclass(Tensor).movedim(1 + axis, 0)  # Z S X Y
         with_signal = torch.nonzero((planes > -1).flatten(1).any(dim=1)).flatten()  # Z'
         rows, columns = foreground_box(planes) if self.box else (slice(None), slice(None))
+        padded = self._padded_size(self._resampled_size(planes[:, :, rows, columns], in_plane_mm))
         synthesised = planes.new_full((len(planes), 1, *planes.shape[2:]), -1.0)
         with self._autocast(planes.device), self._bar(len(with_signal)) as bar:
             while len(with_signal):
-                chosen = with_signal[: self._batch_size(planes)]
+                chosen = with_signal[: self._together.number(padded, planes.device)]
                 try:
                     decoded = self._planes(planes[chosen][:, :, rows, columns], in_plane_mm, network)
                 except (RuntimeError, MemoryError) as error:
-                    self.batch_size = smaller_batch(error, len(chosen))
+                    self._together.ran_out(error, len(chosen), padded)
                     continue
+                self._together.served(padded, planes.device, len(with_signal))
                 if decoded.shape[1] != synthesised.shape[1]:
                     synthesised = synthesised.expand(-1, decoded.shape[1], -1, -1).clone()
                 synthesised[chosen, :, rows, columns] = decoded.to(synthesised.dtype)
@@ -114,13 +117,8 @@ class SliceSynthesisInferer(Inferer):
                 bar.update(len(chosen))
         return synthesised.movedim(0, 1 + axis)  # out X Y Z
 
-    def _batch_size(self, planes: Tensor) -> int:
-        if self.batch_size is None:
-            self.batch_size = batch_for_memory(self.size, planes.device)
-        return self.batch_size
-
     def _bar(self, slices: int) -> tqdm:
-        return tqdm(total=slices, desc="slices", disable=not self.progress, leave=False)
+        return tqdm(total=slices, desc="slices", disable=None if self.progress else True, leave=False)
 
     def _autocast(self, device: torch.device) -> AbstractContextManager[Any]:
         """As the caller has it for "fp32"."""
@@ -129,11 +127,8 @@ class SliceSynthesisInferer(Inferer):
         return torch.autocast(device.type, torch.bfloat16)
 
     def _planes(self, planes: Tensor, in_plane_mm: list[float], network: Callable[..., Tensor]) -> Tensor:
-        source_size = planes.shape[2:]
-        size = [resampled_size(n, mm, self.pixel_mm) for n, mm in zip(source_size, in_plane_mm, strict=True)]
-        padded = [max(have, least) for have, least in zip(size, self.size, strict=True)]
-        padded = [-(-have // self.multiple) * self.multiple for have in padded]
-        resampled, before = pad_planes(resample_planes(planes, (size[0], size[1])), (padded[0], padded[1]))
+        source_size, size = planes.shape[2:], self._resampled_size(planes, in_plane_mm)
+        resampled, before = pad_planes(resample_planes(planes, size), self._padded_size(size))
         rows, columns = (
             source_pixel_centres(n, m, b, planes.device)
             for n, m, b in zip(source_size, size, before, strict=True)
@@ -141,3 +136,14 @@ class SliceSynthesisInferer(Inferer):
         if self.decode == "coordinates":
             return network(resampled, coordinates=(rows, columns))
         return sample_plane(network(resampled), rows, columns)
+
+    def _resampled_size(self, planes: Tensor, in_plane_mm: list[float]) -> tuple[int, int]:
+        height, width = map(resampled_size, planes.shape[2:], in_plane_mm, (self.pixel_mm, self.pixel_mm))
+        return height, width
+
+    def _padded_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        height, width = (
+            -(-max(have, least) // self.multiple) * self.multiple
+            for have, least in zip(size, self.size, strict=True)
+        )
+        return height, width

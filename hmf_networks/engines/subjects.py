@@ -27,6 +27,8 @@ from hmf_networks.transforms.save import NoRoomError, SaveSynthesisd
 
 logger = logging.getLogger(__name__)
 
+USUAL_STATES = 16  # N of the paper; the backend is the same for all that networks here have
+
 Record = Mapping[str, Any]
 
 
@@ -165,7 +167,7 @@ class SubjectEvaluator(SupervisedEvaluator):
             "seed": self.seed,
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
             "processes": process()[1],
-            "scan_backend": resolve_backend(torch.empty(0, device=device), "auto"),
+            "scan_backend": resolve_backend(torch.empty(0, device=device), USUAL_STATES, "auto"),
         }
 
 

@@ -5,16 +5,16 @@
 // first cache. Only the states at the tile starts are kept for backward, which walks each tile again.
 // Plain C interface, no torch: `_scan_native.py` fills a Scan and calls.
 //
+// Nothing here may be seen by the linker but the entry points: of functions of one name, as templates of the standard
+// library leave behind, it keeps one for all instruction sets, and a CPU would run what it does not have.
+//
 // Letters as in selective_scan: batch, G groups of d channels, N states, L steps. In `selective_scan_2d` the groups
 // are the directions in which one map is walked: they share u and y, and a step leads to another token of the map.
 
-#include <algorithm>
-#include <cmath>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
-#include <new>
 #include <utility>
-#include <vector>
 #ifdef __SSE2__
 #include <immintrin.h>
 #endif
@@ -112,13 +112,24 @@ inline Vec sigmoid_of(Vec x) {
     return (x < 0 ? e : all(1.0f)) / (1.0f + e);
 }
 
-struct Buffer {  // vectors, aligned
-    std::vector<float> memory;
-    Vec *at = nullptr;
-    void reserve(int64_t vectors) {
-        memory.assign((vectors + 1) * kLanes, 0.0f);
-        const auto address = reinterpret_cast<uintptr_t>(memory.data());
-        at = reinterpret_cast<Vec *>((address + sizeof(Vec) - 1) / sizeof(Vec) * sizeof(Vec));
+inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+
+inline void fill(Vec *from, int64_t count, Vec value) {
+    for (int64_t i = 0; i < count; ++i) from[i] = value;
+}
+
+template <typename T = Vec>
+struct Buffer {  // zeros, aligned for vectors
+    T *at = nullptr;
+    void *memory = nullptr;
+    Buffer() = default;
+    Buffer(const Buffer &) = delete;
+    ~Buffer() { std::free(memory); }
+    bool reserve(int64_t count) {  // false when memory ran out
+        memory = std::calloc(count * sizeof(T) + sizeof(Vec), 1);
+        const auto address = reinterpret_cast<uintptr_t>(memory);
+        at = reinterpret_cast<T *>((address + sizeof(Vec) - 1) / sizeof(Vec) * sizeof(Vec));
+        return memory != nullptr;
     }
 };
 
@@ -252,7 +263,7 @@ void store_tile(Vec *tile, const Place &place, Store how, const Strided &x) {
 // The sums over the lanes of `steps` vectors that lie `stride` vectors apart.
 inline void sum_lanes(const Vec *vectors, int64_t stride, int steps, float *sums) {
     for (int t = 0; t < steps; t += kLanes) {
-        const int count = std::min(kLanes, steps - t);
+        const int count = int(smaller(kLanes, steps - t));
         Vec square[kLanes] = {}, sum{};
         for (int i = 0; i < count; ++i) square[i] = vectors[(t + i) * stride];
         transpose(square);
@@ -338,10 +349,15 @@ void walk_back(const Walk &w, const Vec *grad_y, const Vec *decays, const Vec *k
     for (int n = 0; n < K; ++n) g.carry[n] = carry[n], g.A[n] = grad_A[n];
 }
 
-// Calls step(integral constant K, first) over all states, in the largest bites up to `Largest`.
+template <int K>
+struct Bite {
+    constexpr operator int() const { return K; }
+};
+
+// Calls step(Bite<K>, first) over all states, in the largest bites up to `Largest`.
 template <int Largest, typename Step>
 void for_states(int64_t states, int64_t first, const Step &step) {
-    for (; first + Largest <= states; first += Largest) step(std::integral_constant<int, Largest>{}, first);
+    for (; first + Largest <= states; first += Largest) step(Bite<Largest>{}, first);
     if constexpr (Largest > 1) for_states<Largest / 2>(states, first, step);
 }
 
@@ -353,9 +369,9 @@ struct Item {
     const Scan &s;
     int64_t b, g, segment, channels, first, last;  // channels: of all groups; first .. last: of this item, in its group
     int64_t num_blocks, num_tiles;
-    Buffer A, A_log2, state;
-    std::vector<float> largest_A;  // of every block, times log2 e
-    std::vector<float> B_tile, C_tile;
+    Buffer<> A, A_log2, state;
+    Buffer<float> largest_A;  // of every block, times log2 e
+    Buffer<float> B_tile, C_tile;
     int32_t token[kTile];
 
     Item(const Scan &scan, int64_t b, int64_t g, int64_t segment) : s(scan), b(b), g(g), segment(segment) {
@@ -363,29 +379,32 @@ struct Item {
         const int64_t blocks = (s.group_channels + kLanes - 1) / kLanes;
         const int64_t start = blocks * segment / s.segments, stop = blocks * (segment + 1) / s.segments;
         first = start * kLanes;
-        last = std::min(stop * kLanes, s.group_channels);
+        last = smaller(stop * kLanes, s.group_channels);
         num_blocks = stop - start;
         num_tiles = (s.length + kTile - 1) / kTile;
-        A.reserve(num_blocks * s.states);
-        A_log2.reserve(num_blocks * s.states);
-        state.reserve(num_blocks * s.states);
-        largest_A.resize(num_blocks);
+    }
+
+    bool prepare() {  // false when memory ran out
+        const int64_t states = num_blocks * s.states, matrix = kTile * s.states;
+        if (!A.reserve(states) || !A_log2.reserve(states) || !state.reserve(states) || !largest_A.reserve(num_blocks) ||
+            !B_tile.reserve(matrix) || !C_tile.reserve(matrix))
+            return false;
         for (int64_t block = 0; block < num_blocks; ++block)
             for (int lane = 0; lane < lanes(block); ++lane)
                 for (int64_t n = 0; n < s.states; ++n) {
                     const float value = s.A[(parameter(block) + lane) * s.states + n];
+                    const float size = value < 0 ? -value * kLog2e : value * kLog2e;
                     A.at[block * s.states + n][lane] = value;
                     A_log2.at[block * s.states + n][lane] = value * kLog2e;
-                    largest_A[block] = std::max(largest_A[block], std::abs(value * kLog2e));
+                    if (largest_A.at[block] < size) largest_A.at[block] = size;
                 }
-        B_tile.resize(kTile * s.states);
-        C_tile.resize(kTile * s.states);
+        return true;
     }
 
     int64_t channel(int64_t block) const { return first + block * kLanes; }
     int64_t parameter(int64_t block) const { return g * s.group_channels + channel(block); }
-    int lanes(int64_t block) const { return int(std::min<int64_t>(kLanes, last - channel(block))); }
-    int steps(int64_t tile) const { return int(std::min<int64_t>(kTile, s.length - tile * kTile)); }
+    int lanes(int64_t block) const { return int(smaller(kLanes, last - channel(block))); }
+    int steps(int64_t tile) const { return int(smaller(kTile, s.length - tile * kTile)); }
     float *start_of(int64_t block, int64_t tile, int64_t n) const {
         return s.starts + ((b * num_tiles + tile) * s.states + n) * channels + parameter(block);
     }
@@ -401,8 +420,8 @@ struct Item {
 
     void load_matrices(int64_t tile) {
         for (int t = 0; t < steps(tile); ++t) token[t] = int32_t(token_of(tile * kTile + t));
-        load_matrix(s.B, tile, B_tile.data());
-        load_matrix(s.C, tile, C_tile.data());
+        load_matrix(s.B, tile, B_tile.at);
+        load_matrix(s.C, tile, C_tile.at);
     }
 
     void load_matrix(const Strided &x, int64_t tile, float *to) const {
@@ -433,13 +452,13 @@ struct Item {
     Store store_shared() const { return !s.width ? store() : g > 0 ? Store::kAdd : Store::kPlain; }  // u and y
 
     Walk walk_of(int64_t block, int64_t tile, int64_t n, const Vec *delta, const Vec *drive) const {
-        return {steps(tile), s.states, delta, drive, B_tile.data() + n, C_tile.data() + n,
+        return {steps(tile), s.states, delta, drive, B_tile.at + n, C_tile.at + n,
                 A_log2.at + block * s.states + n};
     }
 };
 
 struct Tile {  // what a block of channels reads and writes in one tile
-    Vec u[kTile] = {}, delta[kTile] = {}, z[kTile] = {};
+    Vec u[kTile], delta[kTile], z[kTile];  // zero where there is no channel
     Vec drive[kTile], y[kTile];
     Vec D;
     Place place;
@@ -463,13 +482,13 @@ struct Tile {  // what a block of channels reads and writes in one tile
             largest = size > largest ? size : largest;
         }
         safe = true;
-        for (int lane = 0; lane < place.lanes; ++lane) safe &= largest[lane] * item.largest_A[block] < kSafe;
+        for (int lane = 0; lane < place.lanes; ++lane) safe &= largest[lane] * item.largest_A.at[block] < kSafe;
     }
 };
 
-void forward(Item &item) {
+bool forward(Item &item) {
     const Scan &s = item.s;
-    Tile tile;
+    Tile tile = {};
     for (int64_t k = 0; k < item.num_tiles; ++k) {
         item.load_matrices(k);
         for (int64_t block = 0; block < item.num_blocks; ++block) {
@@ -487,6 +506,7 @@ void forward(Item &item) {
             store_tile(tile.y, tile.place, item.store_shared(), s.y);
         }
     }
+    return true;
 }
 
 struct BackwardTile : Tile {
@@ -494,10 +514,10 @@ struct BackwardTile : Tile {
 
     void load(const Item &item, int64_t block, int64_t tile) {
         const Scan &s = item.s;
-        std::fill(slope, slope + kTile, all(1.0f));
-        std::fill(grad_y, grad_y + kTile, Vec{});
-        std::fill(of_exponent, of_exponent + kTile, Vec{});
-        std::fill(of_drive, of_drive + kTile, Vec{});
+        fill(slope, kTile, all(1.0f));
+        fill(grad_y, kTile, Vec{});
+        fill(of_exponent, kTile, Vec{});
+        fill(of_drive, kTile, Vec{});
         Tile::load(item, block, tile, slope);
         load_tile(s.grad_y, place, false, grad_y);
         if (s.z.data)
@@ -525,29 +545,26 @@ struct BackwardTile : Tile {
 };
 
 // A tile is walked state by state and not block by block, so that the sums over channels stay in the first cache.
-void backward(Item &item) {
+bool backward(Item &item) {
     const Scan &s = item.s;
-    const int64_t N = s.states;
-    Buffer decays, kept, start, grad_A, grad_B, grad_C, grad_D, grad_bias;
-    decays.reserve(kTile * kBackwardBite);
-    kept.reserve((kTile + 1) * kBackwardBite);
-    start.reserve(kBackwardBite);
-    grad_A.reserve(item.num_blocks * N);
-    grad_B.reserve(kTile * kBackwardBite);
-    grad_C.reserve(kTile * kBackwardBite);
-    grad_D.reserve(item.num_blocks);
-    grad_bias.reserve(item.num_blocks);
-    std::vector<BackwardTile> tiles(item.num_blocks);
-    Buffer &carry = item.state;  // zero after the last step
+    const int64_t N = s.states, steps_of_a_bite = kTile * kBackwardBite;
+    Buffer<> decays, kept, start, grad_A, grad_B, grad_C, grad_D, grad_bias;
+    Buffer<BackwardTile> tiles;
+    if (!decays.reserve(steps_of_a_bite) || !kept.reserve(steps_of_a_bite + kBackwardBite) ||
+        !start.reserve(kBackwardBite) || !grad_A.reserve(item.num_blocks * N) || !grad_B.reserve(steps_of_a_bite) ||
+        !grad_C.reserve(steps_of_a_bite) || !grad_D.reserve(item.num_blocks) || !grad_bias.reserve(item.num_blocks) ||
+        !tiles.reserve(item.num_blocks))
+        return false;
+    Vec *carry = item.state.at;  // zero after the last step
     for (int64_t k = item.num_tiles - 1; k >= 0; --k) {
         const int steps = item.steps(k);
         item.load_matrices(k);
-        for (int64_t block = 0; block < item.num_blocks; ++block) tiles[block].load(item, block, k);
+        for (int64_t block = 0; block < item.num_blocks; ++block) tiles.at[block].load(item, block, k);
         for_states<kBackwardBite>(N, 0, [&](auto bite, int64_t n) {
-            std::fill(grad_B.at, grad_B.at + steps * bite, Vec{});
-            std::fill(grad_C.at, grad_C.at + steps * bite, Vec{});
+            fill(grad_B.at, steps * bite, Vec{});
+            fill(grad_C.at, steps * bite, Vec{});
             for (int64_t block = 0; block < item.num_blocks; ++block) {
-                BackwardTile &tile = tiles[block];
+                BackwardTile &tile = tiles.at[block];
                 const Walk w = item.walk_of(block, k, n, tile.delta, tile.drive);
                 Vec *y = s.z.data ? tile.y : nullptr;
                 for (int i = 0; i < bite; ++i)
@@ -555,7 +572,7 @@ void backward(Item &item) {
                 tile.safe ? walk_and_keep<bite, true>(w, start.at, decays.at, kept.at, y)
                           : walk_and_keep<bite, false>(w, start.at, decays.at, kept.at, y);
                 walk_back<bite>(w, tile.grad_y, decays.at, kept.at,
-                                {carry.at + block * N + n, grad_A.at + block * N + n, grad_B.at, grad_C.at,
+                                {carry + block * N + n, grad_A.at + block * N + n, grad_B.at, grad_C.at,
                                  tile.of_exponent, tile.of_drive});
             }
             for (int i = 0; i < bite; ++i) {
@@ -564,7 +581,7 @@ void backward(Item &item) {
             }
         });
         for (int64_t block = 0; block < item.num_blocks; ++block)
-            tiles[block].finish(item, grad_D.at[block], grad_bias.at[block]);
+            tiles.at[block].finish(item, grad_D.at[block], grad_bias.at[block]);
     }
     for (int64_t block = 0; block < item.num_blocks; ++block) {
         const int lanes = item.lanes(block);
@@ -574,6 +591,7 @@ void backward(Item &item) {
         if (s.D) store_lanes(grad_D.at[block], lanes, s.grad_D + channel);
         if (s.delta_bias) store_lanes(grad_bias.at[block], lanes, s.grad_delta_bias + channel);
     }
+    return true;
 }
 
 // The directions of a map add to the same places: one thread walks them one after the other.
@@ -581,20 +599,23 @@ template <typename Work>
 int run(const Scan &s, const Work &work) {
     const int64_t together = s.width ? s.groups : 1, alone = s.groups / together;
     const int64_t items = s.batch * alone * s.segments;
-    bool failed = false;
-#pragma omp parallel for schedule(static) num_threads(int(s.threads)) reduction(|| : failed)
-    for (int64_t index = 0; index < items; ++index) {
+    const auto walk_one = [&](int64_t index) {  // false when memory ran out
         const int64_t segment = index % s.segments, g = index / s.segments % alone, b = index / s.segments / alone;
-        try {
-            for (int64_t direction = 0; direction < together; ++direction) {
-                Item item(s, b, g + direction, segment);
-                work(item);
-            }
-            finish_streams();
-        } catch (const std::bad_alloc &) {  // must not leave the parallel region
-            failed = true;
+        bool done = true;
+        for (int64_t direction = 0; direction < together && done; ++direction) {
+            Item item(s, b, g + direction, segment);
+            done = item.prepare() && work(item);
         }
+        finish_streams();
+        return done;
+    };
+    bool failed = false;
+    if (s.threads == 1) {  // without OpenMP, which ends the process where memory is short
+        for (int64_t index = 0; index < items && !failed; ++index) failed = !walk_one(index);
+        return failed;
     }
+#pragma omp parallel for schedule(static) num_threads(int(s.threads)) reduction(|| : failed)
+    for (int64_t index = 0; index < items; ++index) failed = !walk_one(index) || failed;
     return failed;
 }
 
@@ -602,4 +623,6 @@ int run(const Scan &s, const Work &work) {
 
 extern "C" int HMF_JOIN(hmf_scan_forward, HMF_ISA)(const Scan *scan) { return run(*scan, forward); }
 extern "C" int HMF_JOIN(hmf_scan_backward, HMF_ISA)(const Scan *scan) { return run(*scan, backward); }
-extern "C" __attribute__((weak)) const char *hmf_scan_hash() { return HMF_HASH; }  // once in the library
+#ifdef HMF_HASH  // once in the library
+extern "C" const char *hmf_scan_hash() { return HMF_HASH; }
+#endif

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hmf_networks.ops._forward_mode import refuse_forward_mode
 from hmf_networks.ops._scan_native_kernel import Scan, Strided, kernel
 
 TILE = 32  # steps between two kept states; kTile of the source
@@ -30,7 +31,7 @@ def scan_native(
 ) -> Tensor:
     """Scan in the kernel; shapes as in `selective_scan`. Everything is computed in float32."""
     batch, channels, length = u.shape
-    split = (batch, B.shape[1], -1, length)
+    split = (batch, B.shape[1], channels // B.shape[1], length)
     u_t, delta_t, z_t = (None if x is None else x.reshape(split).permute(0, 3, 1, 2) for x in (u, delta, z))
     B_t, C_t = B.permute(0, 3, 1, 2), C.permute(0, 3, 1, 2)
     y = _scan(u_t, delta_t, A, B_t, C_t, D, z_t, delta_bias, delta_softplus, width=0)
@@ -75,6 +76,7 @@ def _scan(
         )
     of_tokens = {"u": u, "delta": delta, "B": B, "C": C, "z": z}
     inputs = {**of_tokens, "A": A, "D": D, "delta_bias": delta_bias}
+    refuse_forward_mode("native", inputs.values())
     present = [x for x in inputs.values() if x is not None]
     needs_gradient = torch.is_grad_enabled() and any(x.requires_grad for x in present)
     as_it_is = width and not needs_gradient and all(x.dtype == torch.bfloat16 for x in (u, delta, B, C))
@@ -92,9 +94,12 @@ def _walkable(x: Tensor, name: str, width: int) -> Tensor:
     """As the kernel can read it: parameters without gaps, channels side by side, or tokens of sequences."""
     if name in ("A", "D", "delta_bias"):
         return x.contiguous()
-    if name in ("B", "C") or x.stride(3) == 1 or (x.stride(1) == 1 and width == 0):
-        return x
-    return x.contiguous()
+    return x if name in ("B", "C") or _lies_well(x, width) else x.contiguous()
+
+
+def _lies_well(x: Tensor, width: int) -> bool:
+    """Channels side by side, which a single one always is whatever its stride; or tokens of sequences."""
+    return x.shape[3] == 1 or x.stride(3) == 1 or (x.stride(1) == 1 and width == 0)
 
 
 @torch.library.custom_op("hmf::scan_forward", mutates_args=(), device_types="cpu")
@@ -116,7 +121,7 @@ def scan_forward(
     `width` is that of the map, 0 for sequences. The output is float32 and lies as u does.
     """
     inputs = (u, delta, A, B, C, D, z, delta_bias)
-    y, starts = _like(u), A.new_empty(_starts_shape(u, A, keep_starts))
+    y, starts = _like(u, width), A.new_empty(_starts_shape(u, A, keep_starts))
     outputs = {"y": y} | ({"starts": starts} if keep_starts else {})
     _call(kernel().forward, inputs, delta_softplus, width, outputs)
     return y, starts
@@ -124,7 +129,7 @@ def scan_forward(
 
 @scan_forward.register_fake
 def _(u, delta, A, B, C, D, z, delta_bias, delta_softplus, width, keep_starts):  # type: ignore[no-untyped-def] # noqa: ARG001
-    return _like(u), A.new_empty(_starts_shape(u, A, keep_starts))
+    return _like(u, width), A.new_empty(_starts_shape(u, A, keep_starts))
 
 
 @torch.library.custom_op("hmf::scan_backward", mutates_args=(), device_types="cpu")
@@ -147,7 +152,7 @@ def scan_backward(
     inputs = {"u": u, "delta": delta, "A": A, "B": B, "C": C, "D": D, "z": z, "delta_bias": delta_bias}
     parts = {"A": batch, "D": batch, "delta_bias": batch, "B": segments, "C": segments}  # summed below
     gradients = {
-        name: x.new_empty((parts[name], *x.shape)) if name in parts else _like(x)
+        name: x.new_empty((parts[name], *x.shape)) if name in parts else _like(x, width)
         for name, x in inputs.items()
         if x is not None
     }
@@ -162,7 +167,11 @@ def scan_backward(
 def _(grad_y, u, delta, A, B, C, D, z, delta_bias, delta_softplus, width, starts):  # type: ignore[no-untyped-def] # noqa: ARG001
     whole = {"u": u, "delta": delta, "A": A, "B": B, "C": C, "D": D, "z": z, "delta_bias": delta_bias}
     return [
-        u.new_empty(0) if x is None else _like(x) if name in ("u", "delta", "z") else x.new_empty(x.shape)
+        u.new_empty(0)
+        if x is None
+        else _like(x, width)
+        if name in ("u", "delta", "z")
+        else x.new_empty(x.shape)
         for name, x in whole.items()
     ]
 
@@ -184,9 +193,10 @@ def _differentiate(ctx, grad_y, _grad_starts):  # type: ignore[no-untyped-def]
 scan_forward.register_autograd(_differentiate, setup_context=_setup_context)
 
 
-def _like(x: Tensor) -> Tensor:
-    """Of the same layout, in float32."""
-    return torch.empty_like(x, dtype=torch.float32)
+def _like(x: Tensor, width: int) -> Tensor:
+    """Of the same layout, in float32; torch itself chooses another for overlapping ones, as of `unfold`."""
+    like = torch.empty_like(x, dtype=torch.float32)
+    return like if _lies_well(like, width) else torch.empty(x.shape, dtype=torch.float32, device=x.device)
 
 
 def _starts_shape(u: Tensor, A: Tensor, keep_starts: bool) -> tuple[int, ...]:
@@ -197,7 +207,7 @@ def _starts_shape(u: Tensor, A: Tensor, keep_starts: bool) -> tuple[int, ...]:
 def _segments(u: Tensor, delta: Tensor) -> int:
     """Parts to cut a group's channels into, so that every thread has one."""
     independent = u.shape[0] * (delta.shape[2] if u.shape[2] == delta.shape[2] else 1)
-    return max(1, -(-torch.get_num_threads() // independent))
+    return max(1, -(-torch.get_num_threads() // max(1, independent)))
 
 
 def _call(
@@ -229,4 +239,5 @@ def _strided(x: Tensor, groups: int) -> Strided:
     """Of (B, L, G, d), or (segments, B, L, G, N) whose parts lie one after the other."""
     batch, token, group, channel = x.stride()[-4:]
     shared = x.shape[-2] == 1 and groups > 1
-    return Strided(x.data_ptr(), batch, 0 if shared else group, token, channel)
+    alone = x.shape[-1] == 1  # torch gives an axis of one any stride
+    return Strided(x.data_ptr(), batch, 0 if shared else group, token, 1 if alone else channel)

@@ -99,8 +99,23 @@ def _usable_sets() -> list[str]:
     return [name for name in _scan_native_build.instruction_sets() if name not in beyond]
 
 
-@functools.cache
 def _library() -> ctypes.CDLL:
+    library = _library_or_reason()
+    if isinstance(library, str):
+        raise RuntimeError(library)
+    return library
+
+
+@functools.cache
+def _library_or_reason() -> ctypes.CDLL | str:
+    """Also what cannot be compiled is tried once and not at every scan."""
+    try:
+        return _found_or_compiled()
+    except RuntimeError as error:
+        return str(error)
+
+
+def _found_or_compiled() -> ctypes.CDLL:
     for path in sorted(Path(__file__).parent.glob("_scan_native_library*")):
         if (library := _load(path)) is not None:
             return library

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hmf_networks.ops._forward_mode import refuse_forward_mode
 from hmf_networks.ops._scan_probe import smoke_test
 
 logger = logging.getLogger(__name__)
@@ -39,7 +40,7 @@ def is_available() -> bool:
 
 @functools.cache
 def _passes() -> bool:
-    reason = smoke_test(scan_triton)
+    reason = smoke_test(scan_triton, scan_2d_triton)
     if reason:
         logger.warning("no Triton scan on this GPU: %s", reason)
     return not reason
@@ -74,7 +75,7 @@ def scan_triton(
 ) -> Tensor:
     """Scan groups side by side; shapes as in `selective_scan`."""
     batch, channels, length = u.shape
-    split = (batch, B.shape[1], -1, length)
+    split = (batch, B.shape[1], channels // B.shape[1], length)
     u_t, delta_t = (x.reshape(split).permute(0, 3, 1, 2).unsqueeze(1) for x in (u, delta))  # B 1 L G d
     B_t, C_t = (x.permute(0, 3, 1, 2).unsqueeze(1) for x in (B, C))  # B 1 L G N
     y = _scan(u_t, delta_t, A, B_t, C_t, D, delta_bias, delta_softplus, turning=False)
@@ -115,6 +116,7 @@ def _scan(
         )
     parameters = [None if x is None else x.float().contiguous() for x in (A, D, delta_bias)]
     inputs = (u, delta, parameters[0], B, C, parameters[1], parameters[2])
+    refuse_forward_mode("triton", inputs)
     needs_gradient = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs)
     y, _ = torch.ops.hmf.scan_triton_forward(*inputs, delta_softplus, turning, needs_gradient)
     return y
@@ -170,7 +172,7 @@ def scan_triton_backward(
     batch, _, _, directions, channels = delta.shape
     states = A.shape[1]
     grid, options = _launch(delta, states, turning)
-    blocks = grid[0] // (batch * directions)
+    blocks = grid[0] // max(1, batch * directions)
     new = functools.partial(torch.empty, dtype=torch.float32, device=u.device)
     grad_u, grad_delta = new(delta.shape), new(delta.shape)
     grad_B, grad_C = new((blocks, *B.shape)), new((blocks, *C.shape))
@@ -186,7 +188,7 @@ def scan_triton_backward(
     return [
         (grad_u if u.shape[3] == directions else grad_u.sum(3, keepdim=True)).to(u.dtype),
         grad_delta.to(delta.dtype),
-        grad_A.sum(0).transpose(1, 2).reshape(A.shape),
+        grad_A.sum(0).transpose(1, 2).reshape(A.shape).contiguous(),  # a view for one direction
         grad_B.sum(0).to(B.dtype),
         grad_C.sum(0).to(C.dtype),
         u.new_empty(0) if D is None else grad_D.sum(0).flatten(),

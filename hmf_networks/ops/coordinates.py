@@ -45,7 +45,8 @@ def two_nearest(positions: Tensor, stride: int, num_cells: int) -> tuple[Tensor,
     below = torch.floor(position)
     offsets = torch.stack([position - below, position - below - 1])
     indices = torch.stack([below, below + 1]).clamp(0, num_cells - 1).long()
-    return indices, offsets, offsets.flip(0).abs()
+    weights = torch.stack([-offsets[1], offsets[0]])  # sizes, with a slope at zero too
+    return indices, offsets, weights
 
 
 def _in_cells(positions: Tensor, stride: int) -> Tensor:
@@ -63,12 +64,14 @@ class PhaseTable(NamedTuple):
 
 @torch.jit.unused
 def phase_table(positions: Tensor, stride: int, num_cells: int) -> PhaseTable | None:
-    """None where positions do not repeat: every P-th must lie exactly one cell further."""
+    """None where positions do not rise, or do not repeat: every P-th must lie exactly one cell further."""
     if len(positions) < 2:
         return None
     step = float(positions[1] - positions[0])
     count = round(stride / step) if step > 0 else 0
-    if not 0 < count < len(positions) or bool((positions[count:] - positions[:-count] != stride).any()):
+    if not 0 < count < len(positions) or not bool((positions.diff() > 0).all()):
+        return None
+    if bool((positions[count:] - positions[:-count] != stride).any()):
         return None
     below = torch.floor(_in_cells(positions, stride)).long()
     first, last = int(below[0]), int(below[-1]) + 1

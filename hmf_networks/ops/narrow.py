@@ -3,6 +3,8 @@
 They choose, interpolate or average values and do so as well in bfloat16; averages are summed in float32.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -43,11 +45,16 @@ def linear_relu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 @torch.jit.unused
 def _is_fused(x: Tensor) -> bool:
-    return (
-        _is_narrow_on_cpu(x)
-        and not torch.is_grad_enabled()
-        and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-    )
+    return _is_narrow_on_cpu(x) and not torch.is_grad_enabled() and _onednn_has_bfloat16()
+
+
+@torch.jit.unused
+def _onednn_has_bfloat16() -> bool:
+    """It is a part of most builds of torch, and has bfloat16 on CPUs from AVX-512 on."""
+    onednn: Any = torch.backends.mkldnn
+    names = ("_linear_pointwise", "_is_mkldnn_bf16_supported")
+    there = onednn.is_available() and all(hasattr(torch.ops.mkldnn, name) for name in names)
+    return bool(there and onednn.enabled and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 @torch.jit.unused
@@ -57,5 +64,7 @@ def _is_narrow_on_cpu(x: Tensor) -> bool:
 
 @torch.jit.unused
 def _as_it_is(x: Tensor) -> torch.autocast:
-    on = torch.is_autocast_enabled(x.device.type) and x.dtype in (torch.bfloat16, torch.float16)
-    return torch.autocast(x.device.type, enabled=False) if on else torch.autocast("cpu", enabled=False)
+    kind = x.device.type
+    on = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    narrow = x.dtype in (torch.bfloat16, torch.float16)
+    return torch.autocast(kind if on and narrow else "cpu", enabled=False)

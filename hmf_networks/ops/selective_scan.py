@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -33,6 +33,7 @@ PROBES: dict[str, Callable[[], bool]] = {  # the others need torch alone
     "mamba_ssm": _scan_mamba_ssm.is_available,
 }
 PREFERRED = {"cpu": ("native",), "cuda": ("triton", "mamba_ssm")}  # else, and for float64, "chunked"
+MOST_STATES = {"mamba_ssm": _scan_mamba_ssm.MOST_STATES}
 
 
 def selective_scan(
@@ -93,19 +94,19 @@ def _dispatch(
 ) -> Tensor:
     if not torch.jit.is_tracing():  # type: ignore[attr-defined,no-untyped-call]
         _check_shapes(u, delta, A, B, C, D, z, delta_bias)
-    name = resolve_backend(u, backend)
+    name = resolve_backend(u, A.shape[-1], backend)
     with without_autocast(u.device.type):
         return BACKENDS[name](u, delta, A, B, C, D, z, delta_bias, delta_softplus)
 
 
 @torch.jit.unused
-def resolve_backend(u: Tensor, backend: str) -> str:
-    """The backend that serves `u`; "auto" is resolved, and the pick logged once.
+def resolve_backend(u: Tensor, num_states: int, backend: str) -> str:
+    """The backend that serves `u` with N states; "auto" is resolved, and the pick logged once.
 
     Raises:
         ValueError: an unknown backend, or one that this machine lacks.
     """
-    name = _pick(u) if backend == "auto" else backend
+    name = _pick(u, num_states) if backend == "auto" else backend
     if name not in BACKENDS or (backend != "auto" and not _is_available(name)):
         raise ValueError(
             f"scan backend {name!r} is not there; available here: {', '.join(available_backends())}"
@@ -115,7 +116,7 @@ def resolve_backend(u: Tensor, backend: str) -> str:
     return name
 
 
-def _pick(u: Tensor) -> str:
+def _pick(u: Tensor, num_states: int) -> str:
     """In a fixed order and never by timing, so that results repeat."""
     if torch.compiler.is_exporting():
         return "operator"
@@ -125,7 +126,8 @@ def _pick(u: Tensor) -> str:
     if wish not in ("", "auto"):
         return wish
     preferred = () if u.dtype == torch.float64 else PREFERRED.get(u.device.type, ())
-    return next((name for name in preferred if _is_available(name)), "chunked")
+    fitting = [name for name in preferred if num_states <= MOST_STATES.get(name, num_states)]
+    return next((name for name in fitting if _is_available(name)), "chunked")
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
@@ -166,8 +168,13 @@ def _check_shapes(
         "z": (z, (batch, channels, length)),
         "delta_bias": (delta_bias, (channels,)),
     }
-    for name, (tensor, shape) in wanted.items():
-        if tensor is not None and tuple(tensor.shape) != shape:
-            raise ValueError(f"{name} must be {shape} beside u {tuple(u.shape)}; got {tuple(tensor.shape)}")
+    check_each(wanted, f"u {tuple(u.shape)}")
     if channels % groups:
         raise ValueError(f"{channels} channels cannot be shared evenly by {groups} groups")
+
+
+def check_each(wanted: Mapping[str, tuple[Tensor | None, tuple[int, ...]]], beside: str) -> None:
+    """Raise a ValueError at the first tensor whose shape is not the one wanted `beside` another."""
+    for name, (tensor, shape) in wanted.items():
+        if tensor is not None and tuple(tensor.shape) != shape:
+            raise ValueError(f"{name} must be {shape} beside {beside}; got {tuple(tensor.shape)}")

@@ -1,5 +1,6 @@
 """What became of a subject that could not be done: a code, the cause, the cure. One entry of errors.json."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ SUBJECT_ERRORS = ERRORS | {
     "E_MEMORY": Fault("not even one plane fits the memory", "take a narrower network or a larger machine"),
     "E_FAILED": Fault("something that is not foreseen", "run it again with HMF_TRACEBACK=1 and report it"),
 }
+FOLDERS = re.compile(r"(?<![\w.-])(/[^/\s]+)*/(?=[^/\s])")  # of an absolute path
 
 
 class SubjectError(ValueError):
@@ -36,18 +38,29 @@ class SubjectsFailed(RuntimeError):  # noqa: N818
 
 
 def failure(record: Mapping[str, Any], error: BaseException) -> dict[str, str]:
-    """An entry of errors.json: {"subject", "code", "cause", "cure"}, and "file" where one is to blame."""
+    """An entry of errors.json: {"subject", "code", "cause", "cure"}, and "file" where one is to blame.
+
+    Files are named without their folders, which may tell of people and places.
+    """
+    code, cause, cure = told(error)
     entry = {"subject": subject_name(record) if is_named(record) else repr(record.get("patient", ""))}
+    entry |= {"code": code, "cause": _without_folders(cause), "cure": cure}
+    return entry | ({"file": Path(error.path).name} if isinstance(error, VolumeError) else {})
+
+
+def told(error: BaseException) -> tuple[str, str, str]:
+    """Code, cause and cure of an error, each in one line."""
     match error:
-        case VolumeError():
-            entry |= {"code": error.code, "file": Path(error.path).name, "cause": error.problem}
-            return entry | {"cure": error.cure}
-        case SubjectError():
-            return entry | {"code": error.code, "cause": error.problem, "cure": error.cure}
+        case VolumeError() | SubjectError():
+            return error.code, error.problem, error.cure
         case MemoryError():
             code, cause = "E_MEMORY", str(error) or "out of memory"
         case OSError():
             code, cause = "E_WRITE", error.strerror or str(error)
         case _:
-            code, cause = "E_FAILED", f"{type(error).__name__}: {error}".splitlines()[0]
-    return entry | {"code": code, "cause": cause, "cure": SUBJECT_ERRORS[code].cure}
+            code, cause = "E_FAILED", f"{type(error).__name__}: {error}"
+    return code, cause.splitlines()[0], SUBJECT_ERRORS[code].cure
+
+
+def _without_folders(text: str) -> str:
+    return FOLDERS.sub("", text).replace(str(Path.home()), "~")

@@ -15,7 +15,7 @@ from hmf_networks.hashing import file_hash
 from hmf_networks.naming import check_switch, is_named, output_path, subject_name
 from hmf_networks.outputs import bids
 from hmf_networks.outputs.claim import Claim, claim
-from hmf_networks.outputs.failure import SubjectError, SubjectsFailed, failure
+from hmf_networks.outputs.failure import SubjectError, SubjectsFailed, failure, told
 from hmf_networks.outputs.manifest import ERRORS, Manifest
 
 logger = logging.getLogger(__name__)
@@ -61,6 +61,7 @@ class OutputFolder:
         self._claims: dict[str, tuple[Claim, float]] = {}
         self._weights_hash: str | None = None
         self._alone = threading.RLock()
+        self._is_over = threading.Event()  # a thread that reads ahead shall claim no more
 
     def open(self, records: Sequence[Record]) -> None:
         """Before any work: the folder can be written to, and no output is in the way.
@@ -70,6 +71,7 @@ class OutputFolder:
             FileExistsError: outputs exist and nothing was said of them.
         """
         self._started = time.time()
+        self._is_over.clear()
         self.fates = {fate: [] for fate in self.fates}
         self._check_writable()
         if self.weights_path is not None and self._weights_hash is None:
@@ -87,11 +89,13 @@ class OutputFolder:
     def claim(self, record: Record, *, wait: bool = False) -> str:
         """Try to get a subject: "free" when it is now ours to make, "done", or "busy" in another process.
 
+        With `wait` it is busy only where the run is over (`release_all`).
+
         Raises:
             SubjectError: E_NAME, or E_EXISTS.
         """
         path = self.path(record)
-        mine = claim(path, wait=wait)
+        mine = claim(path, wait=wait, give_up=self._is_over)
         if mine is None:
             return "busy"
         try:
@@ -103,7 +107,11 @@ class OutputFolder:
             mine.release()
             self._note(fate, record)
             return "done"
-        self._claims[subject_name(record)] = (mine, time.time())
+        with self._alone:
+            if self._is_over.is_set():
+                mine.release()
+                return "busy"
+            self._claims[subject_name(record)] = (mine, time.time())
         return "free"
 
     def path(self, record: Record) -> Path:
@@ -138,7 +146,7 @@ class OutputFolder:
     def failed(self, record: Record, error: BaseException) -> None:
         """A subject cannot be done: written down, and the run goes on."""
         entry = failure(record, error)
-        logger.error("%s left out: %s %s; %s", *(entry[key] for key in ("subject", "code", "cause", "cure")))
+        logger.error("%s left out: %s %s; %s", entry["subject"], *told(error))
         logger.debug("%s", entry["subject"], exc_info=error)
         with contextlib.suppress(OSError):  # where the disk is full this cannot be written, either
             self.manifest.update(failed=entry)
@@ -147,15 +155,18 @@ class OutputFolder:
 
     def release(self, record: Record) -> None:
         """Give a subject back, whatever became of it."""
-        mine, _ = self._claims.pop(subject_name(record) if is_named(record) else "", (None, 0.0))
+        with self._alone:
+            mine, _ = self._claims.pop(subject_name(record) if is_named(record) else "", (None, 0.0))
         if mine is not None:
             mine.release()
 
     def release_all(self) -> None:
-        """Give back what was claimed and not made."""
-        for mine, _ in self._claims.values():
-            mine.release()
-        self._claims.clear()
+        """Give back what was claimed and not made; until the next `open` nothing more is claimed."""
+        with self._alone:
+            self._is_over.set()
+            for mine, _ in self._claims.values():
+                mine.release()
+            self._claims.clear()
 
     def close(self, about: Mapping[str, Any], fates: Mapping[str, Sequence[str]]) -> None:
         """Write down the run: what is known about it, its settings, how many subjects had which fate."""

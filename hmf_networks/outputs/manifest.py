@@ -17,6 +17,7 @@ from hmf_networks.outputs.claim import sweep
 logger = logging.getLogger(__name__)
 
 MANIFEST, ERRORS, LOCK = "manifest.json", "errors.json", ".manifest.lock"
+RELIED_ON = {"subject", "sha256", "sources", "weights_sha256", "finished"}  # of an output
 
 
 class Manifest:
@@ -65,7 +66,7 @@ class Manifest:
             return empty
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            if isinstance(content, type(empty)):
+            if _is_sound(content) and isinstance(content, type(empty)):
                 return content
         except ValueError:
             pass
@@ -73,6 +74,20 @@ class Manifest:
         logger.warning("%s cannot be read: moved to %s", path, aside.name)
         path.replace(aside)
         return empty
+
+
+def _is_sound(content: Any) -> bool:
+    """Whether it could have been written here: what others changed may lack what is relied on."""
+    if isinstance(content, list):
+        return all(isinstance(entry, dict) and isinstance(entry.get("subject"), str) for entry in content)
+    if not isinstance(content, dict):
+        return False
+    run, outputs = content.get("run", {}), content.get("outputs", {})
+    return (
+        isinstance(run, dict)
+        and isinstance(outputs, dict)
+        and all(isinstance(entry, dict) and entry.keys() >= RELIED_ON for entry in outputs.values())
+    )
 
 
 class _Alone:

@@ -5,7 +5,7 @@ import errno
 import hashlib
 import json
 from collections.abc import Hashable, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -97,8 +97,9 @@ class SaveSynthesisd(MapTransform):
         self._wait()
 
     def _wait(self) -> None:
-        writing, self._writing = self._writing, None
-        if writing is not None:
+        if self._writing is not None:
+            wait([self._writing])  # a signal may end this: then there is still something to wait for
+            writing, self._writing = self._writing, None
             writing.result()
 
     def _write(self, sample: Mapping[Any, Any], values: NDArray[np.float32], path: Path) -> None:
@@ -182,6 +183,6 @@ def is_brain_alone(image: torch.Tensor) -> bool:
 
 
 def bids_name(path: Path) -> str:
-    """sub-01/anat/sub-01_T1w.nii.gz: from the folder of the subject on."""
-    subject = next(number for number, part in enumerate(path.parts) if part.startswith("sub-"))
-    return "/".join(path.parts[subject:])
+    """sub-01/anat/sub-01_T1w.nii.gz: from the subject's folder on; the name alone where there is none."""
+    folders = [number for number, part in enumerate(path.parts[:-1]) if part.startswith("sub-")]
+    return "/".join(path.parts[folders[-1] if folders else -1 :])

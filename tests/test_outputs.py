@@ -1,0 +1,580 @@
+"""The output folder: nothing replaced unasked, nothing made twice, everything written down, no litter."""
+
+import errno
+import json
+import multiprocessing
+import pickle
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from hmf_networks.atomic import write_whole
+from hmf_networks.hashing import file_hash
+from hmf_networks.naming import output_path
+from hmf_networks.nifti.codes import VolumeError
+from hmf_networks.outputs.claim import claim, sweep
+from hmf_networks.outputs.failure import SUBJECT_ERRORS, SubjectError, SubjectsFailed, failure
+from hmf_networks.outputs.folder import OutputFolder, report
+from hmf_networks.outputs.manifest import Manifest
+
+PATIENCE = 10  # seconds until a test gives up
+FORK = multiprocessing.get_context("fork")
+
+
+def files_in(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+# Claims
+
+
+def test_of_two_claims_one_gets_the_file(tmp_path):
+    first = claim(tmp_path / "a" / "a.nii.gz")
+    assert claim(tmp_path / "a" / "a.nii.gz") is None
+    assert claim(tmp_path / "a" / "b.nii.gz") is not None  # another file of the same folder
+    first.release()
+    assert claim(tmp_path / "a" / "a.nii.gz") is not None
+
+
+def test_of_many_threads_one_gets_the_file(tmp_path):
+    begin, got = threading.Barrier(8), []
+
+    def try_it():
+        begin.wait(PATIENCE)
+        got.append(claim(tmp_path / "a" / "a.nii.gz"))
+
+    threads = [threading.Thread(target=try_it) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE)
+    assert sum(mine is not None for mine in got) == 1
+
+
+def test_a_claim_holds_against_another_process_and_ends_with_it(tmp_path):
+    here, there = FORK.Pipe()
+
+    def hold():
+        mine = claim(tmp_path / "a.nii.gz")
+        there.send(mine is not None)
+        there.recv()  # until it is killed
+
+    process = FORK.Process(target=hold)
+    process.start()
+    try:
+        assert here.poll(PATIENCE)
+        assert here.recv()
+        assert claim(tmp_path / "a.nii.gz") is None
+    finally:
+        process.kill()
+        process.join(PATIENCE)
+    mine = claim(tmp_path / "a.nii.gz")
+    assert mine is not None
+    mine.release()
+    assert files_in(tmp_path) == []  # the killed one's lock included
+
+
+def test_after_a_release_no_lock_and_no_empty_folder_is_left(tmp_path):
+    mine = claim(tmp_path / "a" / "a.nii.gz")
+    mine.release()
+    assert files_in(tmp_path) == []
+    mine.release()  # once more does no harm
+    mine = claim(tmp_path / "a" / "b" / "c" / "a.nii.gz")
+    mine.release()
+    assert files_in(tmp_path) == []
+    mine = claim(tmp_path / "a" / "a.nii.gz")
+    mine.path.write_bytes(b"made")
+    mine.release()
+    assert files_in(tmp_path) == ["a", "a/a.nii.gz"]
+
+
+def test_a_file_in_the_way_of_a_folder_is_an_error_and_no_endless_wait(tmp_path):
+    (tmp_path / "a").write_text("a file")
+    (tmp_path / "b").symlink_to(tmp_path / "absent")
+    for name in "ab":
+        with pytest.raises(FileExistsError):
+            claim(tmp_path / name / "a.nii.gz", wait=True)
+
+
+def test_a_waiting_claim_gets_the_file_after_the_release(tmp_path):
+    first, got = claim(tmp_path / "a" / "a.nii.gz"), []
+    waiting = threading.Thread(target=lambda: got.append(claim(tmp_path / "a" / "a.nii.gz", wait=True)))
+    waiting.start()
+    waiting.join(0.1)
+    assert got == []
+    first.release()
+    waiting.join(PATIENCE)
+    assert got[0] is not None
+    assert claim(tmp_path / "a" / "a.nii.gz") is None
+    got[0].release()
+    assert files_in(tmp_path) == []
+
+
+def test_a_claim_changes_hands_many_times_and_is_never_held_twice(tmp_path):
+    """Releasing removes the lock's file, which others may just be opening."""
+    holders, most, done = [], [], []
+
+    def take_turns():
+        for _ in range(30):
+            mine = None
+            while mine is None:
+                mine = claim(tmp_path / "a" / "a.nii.gz")
+            holders.append(1)
+            most.append(len(holders))
+            holders.pop()
+            mine.release()
+        done.append(1)
+
+    threads = [threading.Thread(target=take_turns) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE)
+    assert (len(done), max(most)) == (3, 1)
+    assert files_in(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["a_t2_synth.nii.gz", "a[1]*?.nii", "sub-01_desc-synth_T2w.nii.gz"])
+def test_the_litter_of_a_killed_writer_is_swept_with_a_claim(tmp_path, name):
+    stem = name.removesuffix(".gz").removesuffix(".nii")
+    for suffix in (name.removeprefix(stem), ".json", ".png"):
+        (tmp_path / f".{stem}{suffix}.0123456789abcdef.part").write_bytes(b"half")
+    (tmp_path / f".{stem}b.nii.gz.0123.part").write_bytes(b"another's")
+    (tmp_path / f"{stem}.json").write_bytes(b"whole")
+    claim(tmp_path / name).release()
+    assert files_in(tmp_path) == sorted([f".{stem}b.nii.gz.0123.part", f"{stem}.json"])
+
+
+def test_sweeping_knows_the_parts_that_write_whole_leaves(tmp_path, monkeypatch):
+    monkeypatch.setattr(Path, "replace", lambda *_: None)
+    monkeypatch.setattr(Path, "unlink", lambda *_, **__: None)  # killed before it could clean up
+    write_whole(tmp_path / "a.nii.gz", b"half")
+    monkeypatch.undo()
+    assert len(files_in(tmp_path)) == 1
+    sweep(tmp_path / "a.nii.gz")
+    assert files_in(tmp_path) == []
+
+
+# The manifest
+
+
+def made(name: str, sha256: str = "0") -> dict[str, dict]:
+    entry = {"subject": name, "sha256": sha256, "sources": {}, "weights_sha256": None, "finished": 0.0}
+    return {f"{name}/{name}.nii.gz": entry}
+
+
+def failed(name: str) -> dict[str, str]:
+    return {"subject": name, "code": "E_FAILED", "cause": "x", "cure": "y"}
+
+
+def test_two_writers_of_a_manifest_lose_nothing(tmp_path):
+    def write(start: int) -> None:
+        for number in range(start, 40, 2):
+            Manifest(tmp_path).update(made=made(f"{number:02d}"), failed=failed(f"bad{number:02d}"))
+
+    process = FORK.Process(target=write, args=(0,))
+    process.start()
+    write(1)
+    process.join(PATIENCE)
+    assert process.exitcode == 0
+    assert list(Manifest(tmp_path).outputs()) == [f"{n:02d}/{n:02d}.nii.gz" for n in range(40)]
+    errors = json.loads((tmp_path / "errors.json").read_text())
+    assert [entry["subject"] for entry in errors] == [f"bad{number:02d}" for number in range(40)]
+    assert files_in(tmp_path) == ["errors.json", "manifest.json"]
+
+
+def test_errors_go_when_their_subjects_are_made_and_the_file_with_the_last(tmp_path):
+    manifest = Manifest(tmp_path)
+    for name in ("b", "a", "b"):
+        manifest.update(failed=failed(name))
+    errors = tmp_path / "errors.json"
+    assert json.loads(errors.read_text()) == [failed("a"), failed("b")]  # each once, sorted
+    manifest.update(made=made("a"))
+    assert json.loads(errors.read_text()) == [failed("b")]
+    manifest.update(made=made("b"))
+    assert not errors.exists()
+
+
+def test_a_manifest_keeps_outputs_of_earlier_runs_and_tells_of_the_last(tmp_path):
+    Manifest(tmp_path).update(made=made("a", sha256="1"), run={"target": "t1"})
+    Manifest(tmp_path).update(made=made("b"), run={"target": "t2"})
+    Manifest(tmp_path).update(made=made("a", sha256="2"))
+    content = json.loads((tmp_path / "manifest.json").read_text())
+    assert content == {
+        "run": {"target": "t2"},
+        "outputs": {**made("a", sha256="2"), **made("b")},
+    }
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"{",
+        b"[]",
+        b"\xff\xfe",
+        b'{"outputs": []}',
+        b'{"outputs": {"a": 1}}',
+        b'{"run": 3}',
+        b'{"outputs": {"a": {}}}',
+    ],
+)
+def test_an_unreadable_manifest_is_moved_aside(tmp_path, caplog, content):
+    (tmp_path / "manifest.json").write_bytes(content)
+    manifest = Manifest(tmp_path)
+    assert manifest.outputs() == {}
+    manifest.update(made=made("a"))
+    assert manifest.outputs() == made("a")
+    assert (tmp_path / "manifest-unreadable.json").read_bytes() == content
+    assert "cannot be read: moved to manifest-unreadable.json" in caplog.text
+
+
+@pytest.mark.parametrize("content", [b"[", b"{}", b"[1]", b'[{"code": "E_FAILED"}]'])
+def test_unreadable_errors_are_moved_aside(tmp_path, content):
+    (tmp_path / "errors.json").write_bytes(content)
+    Manifest(tmp_path).update(failed=failed("a"))
+    assert json.loads((tmp_path / "errors.json").read_text()) == [failed("a")]
+    assert (tmp_path / "errors-unreadable.json").read_bytes() == content
+
+
+# The folder
+
+
+@pytest.fixture
+def record(tmp_path) -> dict[str, str]:
+    paths = {name: tmp_path / "in" / f"{name}.nii.gz" for name in ("t1", "flair")}
+    for name, path in paths.items():
+        write_whole(path, name)
+    return {"patient": "a", "session": "", "layout": "brats"} | {
+        key: str(path) for key, path in paths.items()
+    }
+
+
+@pytest.fixture
+def weights(tmp_path) -> Path:
+    write_whole(tmp_path / "model.pt", "weights")
+    return tmp_path / "model.pt"
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    return tmp_path / "out"
+
+
+def make(outputs: OutputFolder, record: dict[str, str], content: str = "a volume") -> Path:
+    """As SaveSynthesisd does it."""
+    path = outputs.folder / output_path(record, outputs.target)
+    write_whole(path, content)
+    sources = {name: file_hash(record[name]) for name in ("t1", "flair")}
+    outputs.written(record, file_hash(path), sources)
+    return path
+
+
+@pytest.fixture
+def earlier(folder, record, weights) -> Path:
+    """The output of an earlier run."""
+    outputs = OutputFolder(folder, "t2", weights_path=str(weights))
+    outputs.open([record])
+    assert outputs.claim(record) == "free"
+    return make(outputs, record)
+
+
+def again(folder: Path, record: dict[str, str], weights: Path, **options: bool) -> tuple[str, OutputFolder]:
+    outputs = OutputFolder(folder, "t2", weights_path=str(weights), **options)
+    outputs.open([record])
+    standing = outputs.claim(record)
+    outputs.release_all()
+    return standing, outputs
+
+
+def test_what_is_written_stands_in_the_manifest_with_all_it_depends_on(folder, record, weights):
+    outputs = OutputFolder(folder, "t2", weights_path=str(weights), settings={"plane": "axial"})
+    outputs.open([record])
+    assert outputs.claim(record) == "free"
+    assert OutputFolder(folder, "t2", overwrite=True).claim(record) == "busy"
+    path = make(outputs, record)
+    entry = json.loads((folder / "manifest.json").read_text())["outputs"]["a/a_t2_synth.nii.gz"]
+    assert entry["sha256"] == file_hash(path)
+    assert entry["weights_sha256"] == file_hash(weights)
+    assert entry["sources"] == {name: file_hash(record[name]) for name in ("t1", "flair")}
+    assert entry["settings_sha256"] == outputs.settings_hash()
+    assert (entry["subject"], entry["target"]) == ("a", "t2")
+    assert abs(entry["finished"] - time.time()) < PATIENCE
+    assert outputs.fates == {"made": ["a"], "skipped": [], "elsewhere": [], "failed": []}
+    assert files_in(folder) == ["a", "a/a_t2_synth.nii.gz", "manifest.json"]
+
+
+def test_the_hash_of_the_settings_depends_on_them_and_not_on_their_order(folder):
+    hashes = [
+        OutputFolder(folder, "t2", settings=settings).settings_hash()
+        for settings in ({"a": 1, "b": 2}, {"b": 2, "a": 1}, {"a": 1, "b": 3})
+    ]
+    assert hashes[0] == hashes[1] != hashes[2]
+
+
+def test_outputs_that_exist_stop_the_run_before_it_begins(folder, record, weights, earlier):
+    other = {"patient": "b", "session": "", "layout": "brats"}
+    outputs = OutputFolder(folder, "t2", weights_path=str(weights))
+    with pytest.raises(
+        FileExistsError, match=rf"^1 output\(s\) exist already, e\.g\. {earlier}; set overwrite"
+    ):
+        outputs.open([other, record])
+    outputs.open([other])
+    OutputFolder(folder, "t1").open([record])  # another target
+
+
+def test_an_output_that_appears_during_the_run_is_left_to_who_made_it(folder, record):
+    outputs = OutputFolder(folder, "t2")
+    outputs.open([record])
+    other = OutputFolder(folder, "t2")
+    other.claim(record)
+    path = make(other, record, "made by the other")
+    assert outputs.claim(record) == "done"
+    assert outputs.fates["elsewhere"] == ["a"]
+    assert path.read_text() == "made by the other"
+
+
+def test_with_overwrite_it_is_made_again_but_not_what_another_run_makes_meanwhile(
+    folder, record, weights, earlier
+):
+    time.sleep(0.01)  # the manifest tells times to the millisecond
+    standing, _ = again(folder, record, weights, overwrite=True)
+    assert standing == "free"
+    outputs = OutputFolder(folder, "t2", overwrite=True)
+    outputs.open([record])
+    time.sleep(0.01)
+    other = OutputFolder(folder, "t2", overwrite=True)
+    other.open([record])
+    assert other.claim(record) == "free"
+    make(other, record)
+    assert outputs.claim(record) == "done"
+    assert outputs.fates["elsewhere"] == ["a"]
+
+
+def test_with_skip_existing_what_is_as_it_was_is_left_alone(folder, record, weights, earlier):
+    before = earlier.stat().st_mtime_ns
+    standing, outputs = again(folder, record, weights, skip_existing=True)
+    assert standing == "done"
+    assert outputs.fates["skipped"] == ["a"]
+    assert earlier.stat().st_mtime_ns == before
+    assert files_in(folder) == ["a", "a/a_t2_synth.nii.gz", "manifest.json"]
+
+
+def change_output(earlier: Path, _record: dict[str, str], _weights: Path) -> None:
+    earlier.write_text("a broken volume")
+
+
+def change_source(_earlier: Path, record: dict[str, str], _weights: Path) -> None:
+    Path(record["flair"]).write_text("a new scan")
+
+
+def drop_source(_earlier: Path, record: dict[str, str], _weights: Path) -> None:
+    del record["flair"]
+
+
+def change_weights(_earlier: Path, _record: dict[str, str], weights: Path) -> None:
+    weights.write_text("better weights")
+
+
+def forget(earlier: Path, _record: dict[str, str], _weights: Path) -> None:
+    """Killed between volume and manifest."""
+    earlier.with_name("a_t2_synth.json").write_text(json.dumps({"Sha256": file_hash(earlier)}))
+    (earlier.parent.parent / "manifest.json").unlink()
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (change_output, "it is not what was written, by its hash"),
+        (change_source, "its sources have changed"),
+        (drop_source, "its sources have changed"),
+        (change_weights, "it was made with other weights"),
+        (forget, "the run that wrote it was killed before it was done"),
+    ],
+)
+def test_with_skip_existing_what_has_changed_is_made_again_and_the_reason_told(
+    folder, record, weights, earlier, caplog, change, reason
+):
+    change(earlier, record, weights)
+    standing, _ = again(folder, record, weights, skip_existing=True)
+    assert standing == "free"
+    assert f"a/a_t2_synth.nii.gz is made again: {reason}" in caplog.text
+
+
+@pytest.mark.parametrize("sidecar", [None, "{}", '{"Sha256": "0"}', "[]", "{"])
+def test_with_skip_existing_an_output_that_nobody_speaks_of_is_never_replaced(
+    folder, record, weights, earlier, sidecar
+):
+    (folder / "manifest.json").unlink()
+    if sidecar is not None:
+        earlier.with_name("a_t2_synth.json").write_text(sidecar)
+    outputs = OutputFolder(folder, "t2", skip_existing=True)
+    outputs.open([record])
+    with pytest.raises(SubjectError, match=r"^E_EXISTS a/a_t2_synth\.nii\.gz exists, but not in manifest"):
+        outputs.claim(record)
+    assert earlier.read_text() == "a volume"
+    assert claim(earlier) is not None  # and it is not claimed any more
+
+
+@pytest.mark.parametrize("patient", ["../../x", "a/b", "", ".hidden", "a\nb"])
+def test_a_subject_without_a_file_name_is_named_and_nothing_is_made(folder, patient, tmp_path):
+    record = {"patient": patient, "session": "", "layout": "brats"}
+    outputs = OutputFolder(folder, "t2")
+    outputs.open([record])
+    before = files_in(tmp_path)
+    with pytest.raises(SubjectError, match=r"^E_NAME .*is no file name"):
+        outputs.claim(record)
+    assert files_in(tmp_path) == before
+    outputs.failed(record, SubjectError("E_NAME", "x"))
+    assert outputs.fates["failed"] == [repr(patient)]
+
+
+def test_no_link_leads_out_of_the_output_folder(folder, record, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    folder.mkdir()
+    (folder / "a").symlink_to(tmp_path / "elsewhere")
+    outputs = OutputFolder(folder, "t2")
+    outputs.open([record])
+    with pytest.raises(SubjectError, match=r"^E_NAME a is a link that leads out of the output folder"):
+        outputs.claim(record)
+    assert files_in(tmp_path / "elsewhere") == []
+
+
+def test_an_output_folder_may_itself_be_a_link(folder, record, tmp_path):
+    (tmp_path / "big disk").mkdir()
+    folder.symlink_to(tmp_path / "big disk")
+    outputs = OutputFolder(folder, "t2")
+    outputs.open([record])
+    assert outputs.claim(record) == "free"
+
+
+def test_overwrite_and_skip_existing_contradict_each_other(folder):
+    with pytest.raises(ValueError, match="contradict each other: choose one"):
+        OutputFolder(folder, "t2", overwrite=True, skip_existing=True)
+    with pytest.raises(ValueError, match="overwrite is 'false'; write True or False"):
+        OutputFolder(folder, "t2", overwrite="false")
+
+
+def test_a_folder_that_cannot_be_written_to_is_one_clear_error(folder, record, tmp_path, monkeypatch):
+    folder.write_text("a file where a folder should be")
+    said = rf"^output_dir {folder}(/below)? cannot be written to \(.+\); choose another folder$"
+    for place in (folder, folder / "below"):
+        with pytest.raises(PermissionError, match=said):
+            OutputFolder(place, "t2").open([record])
+    folder.unlink()
+
+    def refuse(*_):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(Path, "write_bytes", refuse)
+    with pytest.raises(PermissionError, match=rf"^output_dir {folder} .*\(Read-only file system\)"):
+        OutputFolder(folder, "t2").open([record])
+    assert files_in(folder) == []
+
+
+def test_the_run_is_closed_with_the_number_of_each_fate(folder, record, weights, earlier):
+    outputs = OutputFolder(folder, "t2", weights_path=str(weights), skip_existing=True, settings={"a": 1})
+    outputs.open([record])
+    outputs.close({"seed": 3}, {"made": ["x", "y"], "failed": []})
+    run = json.loads((folder / "manifest.json").read_text())["run"]
+    assert {key: run[key] for key in ("seed", "made", "failed", "target", "settings")} == {
+        "seed": 3,
+        "made": 2,
+        "failed": 0,
+        "target": "t2",
+        "settings": {"a": 1},
+    }
+    assert run["weights_sha256"] == file_hash(weights)
+
+
+def test_everything_claimed_can_be_given_back_at_once(folder):
+    records = [{"patient": name, "session": "", "layout": "brats"} for name in "abc"]
+    outputs = OutputFolder(folder, "t2")
+    assert {outputs.claim(record) for record in records} == {"free"}
+    outputs.release_all()
+    assert files_in(folder) == []
+
+
+def test_a_report_says_what_was_done_and_ends_with_an_error_only_when_something_was_not(tmp_path, caplog):
+    fates = {"made": ["a", "b"], "skipped": ["c"], "elsewhere": ["d"], "failed": []}
+    with caplog.at_level("INFO"):
+        report(fates, tmp_path)
+    assert caplog.messages == [
+        f"2 synthesised in {tmp_path}; 1 left as they are, checked by hash; 1 made by another run meanwhile"
+    ]
+    with pytest.raises(
+        SubjectsFailed, match=r"^4 subject\(s\) could not be done \(p, q, r, \.\.\.\), 2 could: see"
+    ):
+        report(fates | {"failed": ["p", "q", "r", "s"]}, tmp_path)
+
+
+# What became of a subject that could not be done
+
+HOME = str(Path.home())
+FAILURES = {
+    "a file": (VolumeError("E_TRUNCATED", f"{HOME}/in/a_t1.nii.gz", "it ends"), "E_TRUNCATED"),
+    "a link": (
+        VolumeError("E_MISSING", f"{HOME}/in/a.nii", f"a link to {HOME}/annex/x, which is not there"),
+        "E_MISSING",
+    ),
+    "twice": (
+        VolumeError("E_AMBIGUOUS", "subject a", f"it has t1 twice: {HOME}/in/a_t1.nii and {HOME}/b_t1.nii"),
+        "E_AMBIGUOUS",
+    ),
+    "a name": (SubjectError("E_NAME", "subject '..' is no file name"), "E_NAME"),
+    "writing": (OSError(errno.EACCES, "Permission denied", f"{HOME}/out/a"), "E_WRITE"),
+    "no errno": (OSError(f"cannot write {HOME}/out/a"), "E_WRITE"),
+    "memory": (MemoryError(), "E_MEMORY"),
+    "a bug": (KeyError(f"{HOME}/in"), "E_FAILED"),
+    "many lines": (RuntimeError("first\nsecond"), "E_FAILED"),
+    "no text": (ValueError(), "E_FAILED"),
+}
+
+
+@pytest.mark.parametrize(("error", "code"), FAILURES.values(), ids=FAILURES)
+def test_an_error_becomes_an_entry_with_code_cause_and_cure_and_without_the_home(error, code):
+    entry = failure({"patient": "a", "session": "1"}, error)
+    assert (entry["subject"], entry["code"]) == ("a_1", code)
+    assert set(entry) - {"file"} == {"subject", "code", "cause", "cure"}
+    assert all(value and "\n" not in value for value in entry.values())
+    assert entry["cure"] == SUBJECT_ERRORS[code].cure
+    assert HOME not in json.dumps(entry)
+
+
+def test_a_subject_error_survives_the_way_from_a_worker():
+    error = pickle.loads(pickle.dumps(SubjectError("E_EXISTS", "x exists")))
+    assert (str(error), error.code, error.cure) == (
+        str(SubjectError("E_EXISTS", "x exists")),
+        "E_EXISTS",
+        SUBJECT_ERRORS["E_EXISTS"].cure,
+    )
+
+
+def test_a_failure_is_written_down_logged_in_one_line_and_its_claim_released(folder, record, caplog):
+    outputs = OutputFolder(folder, "t2")
+    outputs.open([record])
+    outputs.claim(record)
+    outputs.failed(record, VolumeError("E_CORRUPT", record["t1"], "its checksum differs"))
+    (entry,) = json.loads((folder / "errors.json").read_text())
+    assert entry == {
+        "subject": "a",
+        "code": "E_CORRUPT",
+        "file": "t1.nii.gz",
+        "cause": "its checksum differs",
+        "cure": SUBJECT_ERRORS["E_CORRUPT"].cure,
+    }
+    assert caplog.messages == [f"a left out: E_CORRUPT its checksum differs; {entry['cure']}"]
+    assert files_in(folder) == ["errors.json", "manifest.json"]
+
+
+def test_a_failure_on_a_full_disk_is_counted_though_it_cannot_be_written(folder, record, monkeypatch):
+    outputs = OutputFolder(folder, "t2")
+    outputs.open([record])
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("hmf_networks.outputs.manifest.write_whole", full)
+    outputs.failed(record, OSError(errno.ENOSPC, "No space left on device"))
+    assert outputs.fates["failed"] == ["a"]

@@ -185,23 +185,20 @@ def tables(found: list[Entry], table: Callable[[list[str], dict[str, list[Any]]]
 
 
 def wrong(found: Iterable[Entry]) -> list[str]:
-    lines = []
-    for entry in found:
-        for name in ("ours", "check"):
-            if entry[name] is not None and entry[name]["wrong"]:
-                lines.append(
-                    f"{entry['name']}: {entry['verdict']} {entry['codes']}, but {name}: {entry[name]}"
-                )
-    return lines
+    return [
+        f"{entry['name']}: {entry['verdict']} {entry['codes']}, but {name}: {entry[name]}"
+        for entry in found
+        for name in ("ours", "check")
+        if entry[name] is not None and entry[name]["wrong"]
+    ]
 
 
 def table_of_codes() -> str:
     errors = [f"| `{code}` | {fault.meaning} | {fault.cure} |" for code, fault in ERRORS.items()]
     warnings = [f"| `{code}` | {meaning} |" for code, meaning in WARNINGS.items()]
-    return "\n".join(
-        ["| refused with | meaning | what to do |", "|---|---|---|", *errors, ""]
-        + ["| used, and told | meaning |", "|---|---|", *warnings]
-    )
+    refused = ["| refused with | meaning | what to do |", "|---|---|---|", *errors]
+    told = ["| used, and told | meaning |", "|---|---|", *warnings]
+    return "\n".join([*refused, "", *told])
 
 
 def run(folder: Path, out: Path | None) -> bool:

@@ -71,9 +71,8 @@ def parse_header(content: bytes, max_voxels: int = MAX_VOXELS) -> tuple[Header, 
     raw = _raw_header(content)
     is_pair = raw["magic"].tobytes()[:4].ljust(4, b"\0") in PAIR
     shape, num_volumes = _shape(raw)
-    if math.prod(shape) * num_volumes > max_voxels:
-        sizes = _times([*shape, num_volumes])
-        raise Complaint("E_TOO_LARGE", f"{sizes} voxels, more than max_voxels, {max_voxels}")
+    if math.prod(shape) > max_voxels:  # of several volumes only one is kept
+        raise Complaint("E_TOO_LARGE", f"{_times(list(shape))} voxels, more than max_voxels, {max_voxels}")
     dtype = _dtype(raw)
     slope, intercept = _scaling(raw)
     offset = _offset(raw, is_pair=is_pair)

@@ -4,6 +4,7 @@ The header is judged before a voxel is unpacked, and the file is read to its end
 Shapes: (X, Y, Z).
 """
 
+import itertools
 import logging
 import math
 import sys
@@ -223,10 +224,17 @@ def _ending(path: Path) -> str:
 
 def _other_half(path: Path, suffix: str) -> Path:
     stem = _without_gz(path)
-    for ending in (suffix, f"{suffix}.gz", suffix.upper(), f"{suffix.upper()}.GZ"):
-        if (candidate := stem.with_suffix(ending)).exists():
+    for letters, packed in itertools.product((suffix, suffix.upper(), suffix.title()), ("", ".gz", ".GZ")):
+        if _exists(candidate := stem.with_suffix(letters + packed)):
             return candidate
     raise VolumeError("E_MISSING", path, f"its other half, {stem.with_suffix(suffix).name}, is not beside it")
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # with .gz its name may be too long
+        return False
 
 
 def _without_gz(path: Path) -> Path:

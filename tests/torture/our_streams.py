@@ -171,6 +171,8 @@ BOMBS = [
     reject("bomb_claims_just_max_voxels", "bomb", "E_TRUNCATED", claims(1024, 1024, 256)),
     reject("bomb_claims_a_slice_too_many", "bomb", "E_TOO_LARGE", claims(1024, 1024, 257)),
     reject("bomb_claims_a_voxel_too_many", "bomb", "E_TOO_LARGE", claims_one_voxel_too_many),
+    # Of a time series one volume is read, and one is not too large: what it needs is --volume.
+    reject("bomb_claims_512_volumes", "bomb", "E_4D", claims(256, 256, 256, 512)),
     reject("bomb_whole_zeros_u1", "bomb", "E_TOO_LARGE E_NO_SIGNAL", whole_zeros("u1", num_chunks=16)),
     reject("bomb_whole_zeros_f4", "bomb", "E_TOO_LARGE E_NO_SIGNAL", whole_zeros("f4", num_chunks=64)),
     reject("bomb_whole_zeros_f8", "bomb", "E_TOO_LARGE E_NO_SIGNAL", whole_zeros("f8", num_chunks=128)),

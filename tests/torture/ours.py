@@ -28,6 +28,7 @@ from torture.strange_headers import (
     with_affine,
     with_extensions,
 )
+from torture.strange_names import pair_named
 
 METRES, MICRONS = 1, 3
 FLOAT32_MAXIMUM = float(np.finfo(np.float32).max)
@@ -228,4 +229,15 @@ DATA = [
 ]
 
 
-CASES: list[Case] = GEOMETRY + FIELDS + DATA + STREAMS
+LONG = "a" * 251  # with .hdr the longest name there can be; with .hdr.gz it is none
+
+NAMES = [
+    accept(
+        "name_pair_mixed_case", "name", lambda v: dict(zip(("Scan.Hdr", "Scan.Img"), pair(v), strict=True))
+    ),
+    accept("name_pair_as_long_as_can_be", "name", pair_named(LONG)),
+    reject("name_pair_long_without_image", "name", "E_MISSING", lambda v: {f"{LONG}.hdr": pair(v)[0]}),
+    reject("name_pair_long_without_header", "name", "E_MISSING", lambda v: {f"{LONG}.img": pair(v)[1]}),
+]
+
+CASES: list[Case] = GEOMETRY + FIELDS + DATA + NAMES + STREAMS

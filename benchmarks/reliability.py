@@ -2,9 +2,9 @@
 
     python benchmarks/reliability.py [STUDY ...] [--seed 0]
 
-Studies: orientations killed folder together room names twice interrupted bids. Each simulates its subjects,
-takes a small network without training, starts the command as a user would, and prints what it counts. Ends
-with 1 when a claim does not hold.
+Studies: torture orientations killed folder together room memory names twice interrupted bids. Each simulates
+its subjects, takes a small network without training, starts the command as a user would, and prints what it
+counts. Ends with 1 when a claim does not hold.
 """
 
 import argparse
@@ -22,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import nibabel
@@ -47,7 +47,14 @@ def claim(text: str, *, holds: bool) -> None:
         failures.append(text)
 
 
-def small_weights(folder: Path) -> Path:
+def small_weights(
+    folder: Path,
+    *,
+    sources: Sequence[str] = ("t1", "flair"),
+    pixel_mm: float = 4.0,
+    plane_size: Sequence[int] = (48, 64),
+    width: int = 4,
+) -> Path:
     """A small network as it comes from its initialisation, with the model.json of a training."""
     import torch
 
@@ -56,10 +63,15 @@ def small_weights(folder: Path) -> Path:
 
     torch.manual_seed(0)
     network = HMFMambaINR(
-        width=4, state_size=2, num_residual_blocks=1, inr_hidden_channels=8, append_foreground=True
+        in_channels=len(sources),
+        width=width,
+        state_size=2,
+        num_residual_blocks=1,
+        inr_hidden_channels=8,
+        append_foreground=True,
     )
-    task = {"sources": ["t1", "flair"], "target": "t2", "pixel_mm": 4.0, "foreground_box": False}
-    hints = {"plane": "axial", "plane_size": [48, 64]}
+    task = {"sources": list(sources), "target": "t2", "pixel_mm": pixel_mm, "foreground_box": False}
+    hints = {"plane": "axial", "plane_size": list(plane_size)}
     BestModel(str(folder / "model.pt"), network, task=task, hints=hints).save()
     return folder / "model.pt"
 
@@ -225,6 +237,58 @@ def largest_difference(folder: Path, other: Path) -> float:
         for path in volumes(folder)
     ]
     return float(max(differences) / RANGE)
+
+
+def study_memory(work: Path, seed: int) -> None:
+    """Less address space than a batch of 8 needs (RLIMIT_AS)."""
+    weights = small_weights(work, pixel_mm=1.0, plane_size=(256, 256), width=32)
+    simulate_subjects(work / "in", num_subjects=1, seed=seed, spacing_mm=4.0)
+    exact = ("--precision", "fp32", "--batch-size", "8")
+    run(command(work / "in", work / "whole", weights, *exact))
+    for limit in (4_000_000_000, 2_000_000_000):
+
+        def little_memory(limit: int = limit) -> None:
+            resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+        output = work / f"out-{limit}"
+        done = run(command(work / "in", output, weights, *exact), preexec_fn=little_memory)
+        warnings = [line for line in done.stdout.splitlines() if "memory" in line]
+        claim(f"{limit / 1e9:.0f} GB: exit {done.returncode}, {warnings}", holds=len(warnings) == 1)
+        worst = largest_difference(output, work / "whole") if volumes(output) else np.inf
+        claim(f"{worst:.1e} of the range apart", holds=worst < 1e-5)
+
+
+def study_torture(work: Path, seed: int) -> None:
+    """Every file of the torture set as the scan of a subject, in one run."""
+    sys.path.insert(0, str(ROOT / "tests"))
+    from torture.case import simulated_head, write_files
+    from torture.ours import CASES as OURS
+    from torture.stranger import CASES as STRANGER
+
+    weights = small_weights(work, sources=["t1"])
+    entries = []
+    for number, case in enumerate([*STRANGER, *OURS]):
+        path = write_files(case, simulated_head(seed), work / "in" / f"{number:03d}")
+        entries.append({"patient": f"{number:03d}", "t1": str(path)})
+    (work / "list.json").write_text(json.dumps({"testing": entries}))
+    start = time.perf_counter()
+    done = run(command(work / "list.json", work / "out", weights, "--no-preview"))
+    seconds = time.perf_counter() - start
+    errors = {
+        entry["subject"]: entry["code"] for entry in json.loads((work / "out" / "errors.json").read_text())
+    }
+    wrong = [
+        f"{case.name} {errors.get(f'{number:03d}', 'used')}"
+        for number, case in enumerate([*STRANGER, *OURS])
+        if (f"{number:03d}" in errors) != (case.verdict == "reject")
+        or (case.verdict == "reject" and errors[f"{number:03d}"] not in case.codes)
+    ]
+    made = json.loads((work / "out" / "manifest.json").read_text())["outputs"]
+    slowest = max(entry["seconds"] for entry in made.values())
+    claim(f"{len(entries)} subjects in {seconds:.0f} s, exit {done.returncode}", holds=done.returncode == 2)
+    claim(f"{len(wrong)} treated wrongly {wrong[:5]}", holds=not wrong)
+    claim(f"{len(made)} volumes made, {len(broken(work / 'out'))} broken", holds=not broken(work / "out"))
+    claim(f"slowest {slowest:.1f} s, no traceback", holds=slowest < 10 and "Traceback" not in done.stderr)
 
 
 def study_room(work: Path, seed: int) -> None:

@@ -53,6 +53,14 @@ def check_switch(name: str, value: object) -> bool:
     return value
 
 
+def check_weights(path: str | Path) -> None:
+    """Raise FileNotFoundError unless weights are there."""
+    if not Path(path).is_file():
+        raise FileNotFoundError(
+            f"ckpt_path {path}: no weights there; train first, or point ckpt_path to a model.pt"
+        )
+
+
 def subject_name(record: Mapping[str, str]) -> str:
     """`patient[_session]`: names a subject in messages and its files in the output folder.
 
@@ -92,4 +100,12 @@ def output_path(record: Mapping[str, str], target: str) -> Path:
 def beside(path: str | Path, suffix: str) -> Path:
     """The file of that suffix beside a volume: x.nii.gz and ".json" give x.json."""
     path = Path(path)
-    return path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + suffix)
+    return path.with_name(bare_name(path.name) + suffix)
+
+
+def bare_name(name: str) -> str:
+    """The name of a volume without .nii, .gz, in whatever case."""
+    for ending in (".gz", ".nii"):
+        if name.lower().endswith(ending):
+            name = name[: -len(ending)]
+    return name

@@ -43,3 +43,19 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("patients")
     simulate_subjects(folder, num_subjects=4, seed=0, spacing_mm=4.0)
     return folder
+
+
+@pytest.fixture(scope="session")
+def small_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model.pt with its model.json: a small network from t1 and flair to t2, as it was initialised."""
+    from hmf_networks.engines.checkpoint import BestModel
+    from hmf_networks.nets import HMFMambaINR
+
+    torch.manual_seed(0)
+    network = HMFMambaINR(
+        width=4, state_size=2, num_residual_blocks=1, inr_hidden_channels=8, append_foreground=True
+    )
+    path = tmp_path_factory.mktemp("weights") / "model.pt"
+    task = {"sources": ["t1", "flair"], "target": "t2", "pixel_mm": 4.0, "foreground_box": False}
+    BestModel(str(path), network, task=task, hints={"plane": "axial", "plane_size": [48, 64]}).save()
+    return path

@@ -87,3 +87,42 @@ def test_a_segmentation_on_another_grid_is_refused(record, write_nifti):
     record["label"] = write_nifti("seg.nii.gz", np.random.default_rng(1).random(SHAPE), moved(_13=2.0))
     with pytest.raises(VolumeError, match=r"^E_GRID .*seg\.nii\.gz"):
         LoadContrastsd(["t1"], "t2", with_region=True)(record)
+
+
+def head_and_part_of_it(write_nifti, record, shift) -> np.ndarray:
+    """A ball on background 7; `flair` holds the same without its first planes, moved by a part of a voxel."""
+    centre = np.array([6, 7, 8])
+    place = np.moveaxis(np.indices((14, 15, 16)), 0, -1)
+    ball = np.where(np.linalg.norm(place - centre, axis=-1) < 5, 100 + place.sum(-1), 7).astype(np.float32)
+    record["t1"] = write_nifti("t1.nii.gz", ball, AFFINE)
+    affine = AFFINE.copy()
+    affine[:3, 3] += AFFINE[:3, :3] @ np.add([2, 0, 0], shift)
+    record["flair"] = write_nifti("flair.nii.gz", ball[2:], affine)
+    return ball
+
+
+def test_regridding_onto_a_grid_that_coincides_changes_nothing_and_background_stays_exactly_that(
+    record, write_nifti
+):
+    ball = head_and_part_of_it(write_nifti, record, [0, 0, 0])
+    regridded = LoadContrastsd(["t1", "flair"], regrid=True)(record)["image"][1].numpy()
+    np.testing.assert_allclose(regridded[2:], ball[2:], atol=1e-3)
+    np.testing.assert_array_equal(regridded == 7, ball == 7)
+    np.testing.assert_array_equal(regridded[:2], 7)  # where it does not reach
+
+
+def test_regridding_interpolates_linearly_in_world_space(record, write_nifti):
+    head_and_part_of_it(write_nifti, record, [0, 0, 0.25])
+    regridded = LoadContrastsd(["t1", "flair"], regrid=True)(record)["image"][1].numpy()
+    inside = (slice(4, 8), slice(5, 9), slice(6, 10))
+    expected = 100 + np.indices(regridded.shape).sum(0) - 0.25
+    np.testing.assert_allclose(regridded[inside], expected[inside], atol=1e-3)
+
+
+def test_files_on_one_grid_are_not_touched_by_regrid(record):
+    for one, other in zip(
+        LoadContrastsd(["t1", "flair"])(record)["image"],
+        LoadContrastsd(["t1", "flair"], regrid=True)(record)["image"],
+        strict=True,
+    ):
+        np.testing.assert_array_equal(one, other)

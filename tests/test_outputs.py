@@ -335,9 +335,8 @@ def test_an_output_that_appears_during_the_run_is_left_to_who_made_it(folder, re
     assert path.read_text() == "made by the other"
 
 
-def test_with_overwrite_it_is_made_again_but_not_what_another_run_makes_meanwhile(
-    folder, record, weights, earlier
-):
+@pytest.mark.usefixtures("earlier")
+def test_with_overwrite_it_is_made_again_but_not_what_another_run_makes_meanwhile(folder, record, weights):
     time.sleep(0.01)  # the manifest tells times to the millisecond
     standing, _ = again(folder, record, weights, overwrite=True)
     assert standing == "free"
@@ -404,7 +403,7 @@ def test_with_skip_existing_what_has_changed_is_made_again_and_the_reason_told(
 
 @pytest.mark.parametrize("sidecar", [None, "{}", '{"Sha256": "0"}', "[]", "{"])
 def test_with_skip_existing_an_output_that_nobody_speaks_of_is_never_replaced(
-    folder, record, weights, earlier, sidecar
+    folder, record, earlier, sidecar
 ):
     (folder / "manifest.json").unlink()
     if sidecar is not None:
@@ -456,7 +455,7 @@ def test_overwrite_and_skip_existing_contradict_each_other(folder):
         OutputFolder(folder, "t2", overwrite="false")
 
 
-def test_a_folder_that_cannot_be_written_to_is_one_clear_error(folder, record, tmp_path, monkeypatch):
+def test_a_folder_that_cannot_be_written_to_is_one_clear_error(folder, record, monkeypatch):
     folder.write_text("a file where a folder should be")
     said = rf"^output_dir {folder}(/below)? cannot be written to \(.+\); choose another folder$"
     for place in (folder, folder / "below"):
@@ -473,7 +472,8 @@ def test_a_folder_that_cannot_be_written_to_is_one_clear_error(folder, record, t
     assert files_in(folder) == []
 
 
-def test_the_run_is_closed_with_the_number_of_each_fate(folder, record, weights, earlier):
+@pytest.mark.usefixtures("earlier")
+def test_the_run_is_closed_with_the_number_of_each_fate(folder, record, weights):
     outputs = OutputFolder(folder, "t2", weights_path=str(weights), skip_existing=True, settings={"a": 1})
     outputs.open([record])
     outputs.close({"seed": 3}, {"made": ["x", "y"], "failed": []})

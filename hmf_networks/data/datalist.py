@@ -33,8 +33,8 @@ def read_datalist(path: str | Path, root: str | Path | None = None, *, strict: b
     """All three parts with absolute paths; a part the file does not name is empty.
 
     Relative paths are sought in `root` (by default the `dataset_dir` of the file), then beside the file.
-    Raises ValueError that names the culprit: an unknown key, a missing file, and, if `strict`, a patient or
-    file in two parts.
+    Raises ValueError that names the culprit: an unknown key, and, if `strict`, a missing file, or a patient
+    or file in two parts.
     """
     path = Path(path).resolve()
     content = _load(path)
@@ -42,7 +42,7 @@ def read_datalist(path: str | Path, root: str | Path | None = None, *, strict: b
     folders.append(path.parent)
     parts = {
         part: [
-            _record(entry, folders, f"{path}: {part}[{index}]")
+            _record(entry, folders, f"{path}: {part}[{index}]", strict=strict)
             for index, entry in enumerate(content.get(part, []))
         ]
         for part in PART_NAMES
@@ -71,7 +71,7 @@ def _load(path: Path) -> dict[str, Any]:
     return content
 
 
-def _record(entry: Any, folders: Sequence[Path], place: str) -> Record:
+def _record(entry: Any, folders: Sequence[Path], place: str, *, strict: bool) -> Record:
     if not isinstance(entry, dict):
         raise ValueError(f'{place} must look like {{"patient": "001", "t1": "001_t1.nii.gz", ...}}')
     for key, value in entry.items():
@@ -84,13 +84,17 @@ def _record(entry: Any, folders: Sequence[Path], place: str) -> Record:
     record = {"patient": entry["patient"], "session": "", "layout": "datalist"} | entry
     if record["layout"] not in LAYOUTS:
         raise ValueError(f"{place}: {unknown_word('layout', record['layout'], LAYOUTS)}")
-    return record | {key: _existing(entry[key], folders, place) for key in FILE_KEYS if key in entry}
+    return record | {
+        key: _existing(entry[key], folders, place, strict=strict) for key in FILE_KEYS if key in entry
+    }
 
 
-def _existing(name: str, folders: Sequence[Path], place: str) -> str:
+def _existing(name: str, folders: Sequence[Path], place: str, *, strict: bool) -> str:
     for folder in folders:
         if (folder / name).is_file():
             return str(folder / name)
+    if not strict:
+        return str(folders[0] / name)
     sought = "" if Path(name).is_absolute() else f" in {' or '.join(map(str, dict.fromkeys(folders)))}"
     raise ValueError(f"{place}: file {name} is not there{sought}; correct the datalist or delete it")
 

@@ -34,15 +34,17 @@ def find_subjects(
     """Subjects that have all `sources`, and `target` when given; sorted by patient and session.
 
     `root` is a folder, a datalist (.json), or a NIfTI file: then its subject alone, with the files beside it.
-    Without sources and target every subject is complete. Each incomplete subject is left out with a warning,
-    and one that has a contrast twice is refused; unless `strict`, both stay in, and whoever reads them names
-    them. Raises FileNotFoundError when `root` is not there, ValueError when no subject is found, or none that
-    is complete.
+    Without sources and target every subject is complete. Each incomplete subject is left out with a warning.
+    One that has a contrast twice is refused, and a datalist that names a file that is not there or a patient
+    in two parts; unless `strict`: then all of them stay in, and whoever reads them names them.
+
+    Raises FileNotFoundError when `root` is not there, ValueError when no subject is found, or none that is
+    complete.
     """
     root = Path(str(root)).expanduser()
     root = root.parent.resolve() / root.name if nifti_stem(root) else root.resolve()  # a link has siblings
     wanted = wanted_contrasts(sources, target)
-    records = _all_subjects(root, layout)
+    records = _all_subjects(root, layout, strict=strict)
     if not records:
         raise ValueError(_nothing_found(root, wanted, layout))
     if not strict:
@@ -85,7 +87,7 @@ def wanted_contrasts(sources: Sequence[str], target: str | None) -> list[str]:
     return list(dict.fromkeys(wanted))
 
 
-def _all_subjects(root: Path, layout: str) -> list[Record]:
+def _all_subjects(root: Path, layout: str, *, strict: bool = True) -> list[Record]:
     if not root.exists():
         cure = "give the folder of your subjects as --dataset_dir"
         raise FileNotFoundError(f"dataset_dir {root} does not exist; {cure}")
@@ -94,7 +96,7 @@ def _all_subjects(root: Path, layout: str) -> list[Record]:
     if root.is_file() and nifti_stem(root) is not None:
         return _subject_of(root, layout)
     if root.is_file():
-        records = [record for part in read_datalist(root).values() for record in part]
+        records = [record for part in read_datalist(root, strict=strict).values() for record in part]
         return sorted(records, key=lambda record: (record["patient"], record["session"]))
     if layout == "datalist":
         raise ValueError(f"dataset_dir {root} is a folder; layout 'datalist' needs a .json file")

@@ -27,7 +27,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from hmf_networks.atomic import write_whole
 from hmf_networks.hashing import file_hash
-from hmf_networks.naming import check_switch
+from hmf_networks.naming import check_switch, check_weights
 
 logger = logging.getLogger(__name__)
 
@@ -203,10 +203,7 @@ def load_weights(
         FileNotFoundError, ValueError: no such file; no plain tensors in it, weights of another network, or
             of another task than `task` or other bytes than the model.json beside them tells of.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(
-            f"ckpt_path {path}: no weights there; train first, or point ckpt_path to a model.pt"
-        )
+    check_weights(path)
     about = what_for(path)
     _check_hash(path, about)
     _check_task(path, about, task or {})

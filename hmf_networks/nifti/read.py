@@ -7,6 +7,7 @@ Shapes: (X, Y, Z).
 import itertools
 import logging
 import math
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -61,9 +62,9 @@ def read_volume(
 
 
 def read_header(path: str | Path) -> Header:
-    """The header alone, judged as in `read_volume`; voxels are not looked at."""
+    """The header alone, judged as in `read_volume`, of any size; voxels are not looked at."""
     with Stream(_header_path(Path(path))) as stream:
-        return _read_header(stream)[0]
+        return _read_header(stream, max_voxels=sys.maxsize)[0]
 
 
 def examine(path: str | Path, *, volume: int | None = None, max_voxels: int = MAX_VOXELS) -> Volume:

@@ -36,7 +36,7 @@ def encode_like(reference_path: str | Path, values: NDArray[Any], path: str | Pa
     if values.shape != reference.shape:
         raise ValueError(f"{path}: shape {values.shape} is not that of {reference_path}, {reference.shape}")
     content = _image(reference, values).to_bytes()
-    return gzip.compress(content, COMPRESSION, mtime=0) if str(path).endswith(".gz") else content
+    return gzip.compress(content, COMPRESSION, mtime=0) if str(path).lower().endswith(".gz") else content
 
 
 def _image(reference: Header, values: NDArray[Any]) -> nibabel.Nifti1Image:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from hmf_networks.naming import bare_name
+
 POLL_SECONDS = 0.2
 
 
@@ -49,8 +51,7 @@ def claim(path: Path, *, wait: bool = False, give_up: threading.Event | None = N
 
 def sweep(path: Path) -> None:
     """Remove part files of `path` and what stands beside it (`atomic.write_whole`); only under a claim."""
-    stem = path.name.removesuffix(".gz").removesuffix(".nii")
-    for part in path.parent.glob(f".{_literal(stem)}.*.part"):
+    for part in path.parent.glob(f".{_literal(bare_name(path.name))}.*.part"):
         part.unlink(missing_ok=True)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hmf_networks.hashing import file_hash
-from hmf_networks.naming import check_switch, is_named, output_path, subject_name
+from hmf_networks.naming import check_switch, check_weights, is_named, output_path, subject_name
 from hmf_networks.outputs import bids
 from hmf_networks.outputs.claim import Claim, claim
 from hmf_networks.outputs.failure import SubjectError, SubjectsFailed, failure, told
@@ -67,15 +67,16 @@ class OutputFolder:
         """Before any work: the folder can be written to, and no output is in the way.
 
         Raises:
-            OSError: it cannot be written to.
+            OSError: it cannot be written to, or there are no weights.
             FileExistsError: outputs exist and nothing was said of them.
         """
         self._started = time.time()
         self._is_over.clear()
         self.fates = {fate: [] for fate in self.fates}
-        self._check_writable()
         if self.weights_path is not None and self._weights_hash is None:
+            check_weights(self.weights_path)
             self._weights_hash = file_hash(self.weights_path)
+        self._check_writable()
         if self.overwrite or self.skip_existing:
             return
         paths = (self.folder / output_path(record, self.target) for record in records if is_named(record))

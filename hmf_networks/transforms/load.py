@@ -142,10 +142,16 @@ def _grid_problem(first: _Placed, other: _Placed) -> str | None:
 
 
 def _regridded(other: _Placed, first: _Placed) -> NDArray[np.float32]:
-    """Values of `other` at the voxels of `first`; its background where it does not reach."""
+    """Values of `other` at the voxels of `first`; its background where it does not reach.
+
+    Interpolation leaks a little into the voxels around a head, by rounding even between grids that coincide;
+    what is background by more than a half stays it exactly, as masks are drawn by equality.
+    """
     values = torch.from_numpy(np.ascontiguousarray(other.values))
     background = background_value(values)
-    moving = MetaTensor((values - background)[None], affine=torch.from_numpy(other.affine))
+    signal = values - background
+    moving = MetaTensor(torch.stack([signal, (signal != 0).float()]), affine=torch.from_numpy(other.affine))
     fixed = MetaTensor(torch.empty(1, *first.values.shape), affine=torch.from_numpy(first.affine))
-    resampled = ResampleToMatch(mode="bilinear", padding_mode="zeros", dtype=torch.float64)(moving, fixed)
-    return (resampled[0].as_subclass(torch.Tensor).float() + background).numpy()
+    resample = ResampleToMatch(mode="bilinear", padding_mode="zeros", dtype=torch.float64)
+    resampled, share = resample(moving, fixed).as_subclass(torch.Tensor).float()
+    return (torch.where(share > 0.5, resampled, 0.0) + background).numpy()

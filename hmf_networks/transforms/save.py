@@ -183,6 +183,6 @@ def is_brain_alone(image: torch.Tensor) -> bool:
 
 
 def bids_name(path: Path) -> str:
-    """sub-01/anat/sub-01_T1w.nii.gz: from the subject's folder on; the name alone where there is none."""
+    """sub-01/anat/sub-01_T1w.nii.gz: from the folder of the subject on; else the name alone."""
     folders = [number for number, part in enumerate(path.parts[:-1]) if part.startswith("sub-")]
     return "/".join(path.parts[folders[-1] if folders else -1 :])

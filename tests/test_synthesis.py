@@ -1,0 +1,347 @@
+"""`hmf synthesize` from the command line to the files, in this process, on simulated patients."""
+
+import json
+import shutil
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+from monai.bundle import ConfigWorkflow
+
+from hmf_networks.cli import main
+from hmf_networks.data.phantom import simulate_subjects
+from hmf_networks.hashing import file_hash
+from hmf_networks.nifti.read import read_volume
+
+BUNDLE = Path(__file__).parent.parent / "bundle"
+RANGE = 1000.0  # of written volumes
+
+
+@pytest.fixture(scope="module")
+def synthesised(simulated, small_weights, tmp_path_factory) -> Path:
+    """The output folder of a run over all simulated patients."""
+    output = tmp_path_factory.mktemp("synthesised") / "out"
+    assert main([*words(simulated, output), "--weights", str(small_weights)]) == 0
+    return output
+
+
+@pytest.fixture
+def one(simulated, tmp_path) -> Path:
+    """A folder with one patient of the simulated, to be damaged."""
+    subject = sorted(path for path in simulated.iterdir() if path.is_dir())[0]
+    shutil.copytree(subject, tmp_path / "in" / subject.name)
+    return tmp_path / "in"
+
+
+@pytest.fixture
+def synthesize(small_weights, capsys):
+    """Runs `hmf synthesize` with small weights; its exit code and what it said on standard error."""
+
+    def run(*arguments: object, weights: Path | None = small_weights, target: str = "t2"):
+        capsys.readouterr()
+        more = ["--weights", str(weights)] if weights is not None else []
+        code = main(["synthesize", *map(str, arguments), "--target", target, *more])
+        return code, said(capsys.readouterr().err)
+
+    return run
+
+
+def words(*arguments: object) -> list[str]:
+    return ["synthesize", *map(str, arguments), "--target", "t2"]
+
+
+def said(error: str) -> list[str]:
+    """Lines that no progress bar drew."""
+    lines = error.replace("\r", "\n").splitlines()
+    return [line for line in lines if line.strip() and "%|" not in line and "it/s]" not in line]
+
+
+def source(folder: Path, contrast: str) -> Path:
+    """Of the first patient."""
+    ending = {"t1": "t1n", "flair": "t2f", "t2": "t2w"}[contrast]
+    return sorted(folder.rglob(f"*-{ending}.nii.gz"))[0]
+
+
+def volumes(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("*synth*.nii.gz"))
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    return {str(path.relative_to(folder)): file_hash(path) for path in volumes(folder)}
+
+
+def first_of(folder: Path) -> np.ndarray:
+    return read_volume(volumes(folder)[0])[0]
+
+
+def errors(folder: Path) -> list[str]:
+    return [entry["code"] for entry in json.loads((folder / "errors.json").read_text())]
+
+
+def test_a_folder_becomes_a_folder_on_the_grids_of_its_sources(synthesised, simulated):
+    assert len(volumes(synthesised)) == 4
+    for path in volumes(synthesised):
+        name = path.parent.name.replace("_", "-")
+        given = nibabel.load(simulated / name / f"{name}-t1n.nii.gz")
+        made = nibabel.load(path)
+        np.testing.assert_array_equal(made.affine, given.affine)
+        assert made.shape == given.shape
+        values = made.get_fdata()
+        assert 0 <= values.min() < values.max() <= RANGE
+        np.testing.assert_array_equal(values[given.get_fdata() == 0], 0)  # outside the head
+        assert path.with_name(path.name.replace(".nii.gz", ".png")).is_file()
+    assert not list(synthesised.rglob(".*"))
+    run = json.loads((synthesised / "manifest.json").read_text())["run"]
+    assert (run["made"], run["failed"], run["target"]) == (4, 0, "t2")
+
+
+def test_a_single_file_stands_for_its_subject(synthesize, simulated, synthesised, tmp_path):
+    assert synthesize(source(simulated, "flair"), tmp_path / "out") == (0, [])
+    (name,) = hashes(tmp_path / "out")
+    assert hashes(tmp_path / "out")[name] == hashes(synthesised)[name]
+
+
+@pytest.mark.parametrize("name", ["t2.nii.gz", "below/a.b.nii", "T2.NII.GZ"])
+def test_loose_files_become_the_file_that_is_named(synthesize, simulated, synthesised, tmp_path, name):
+    for contrast in ("t1", "flair"):
+        shutil.copy(source(simulated, contrast), tmp_path / f"{contrast}.nii.gz")
+    loose = ("--t1", tmp_path / "t1.nii.gz", "--flair", tmp_path / "flair.nii.gz")
+    assert synthesize(*loose, tmp_path / "out" / name, "--no-preview") == (0, [])
+    output = tmp_path / "out" / name
+    np.testing.assert_array_equal(read_volume(output)[0], first_of(synthesised))
+    assert (output.read_bytes()[:2] == b"\x1f\x8b") == name.lower().endswith(".gz")
+    stem = name.rpartition("/")[2].lower().removesuffix(".gz").removesuffix(".nii")
+    files = {path.name.lower() for path in output.parent.iterdir() if path.is_file()}
+    assert files - {"manifest.json"} == {output.name.lower(), f"{stem}.json"}
+
+
+def test_a_loose_file_that_is_missing_for_a_source_is_asked_for(synthesize, simulated, tmp_path):
+    code, lines = synthesize("--t1", source(simulated, "t1"), tmp_path / "t2.nii.gz")
+    assert (code, lines) == (1, ["hmf synthesize: the weights work from t1, flair: give --flair too"])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_with_loose_files_one_output_file_is_wanted(synthesize, simulated, tmp_path):
+    loose = ("--t1", source(simulated, "t1"), "--flair", source(simulated, "flair"))
+    code, lines = synthesize(*loose, tmp_path / "out")
+    assert code == 1
+    assert lines[0].endswith("out: with single files, name the output file too, e.g. t2.nii.gz")
+    code, lines = synthesize(*loose, tmp_path / "in", tmp_path / "t2.nii.gz")
+    assert code == 1
+    assert "2 path(s) given: one path, the output file is wanted" in lines[0]
+
+
+def test_a_bids_dataset_becomes_a_bids_derivative(synthesize, tmp_path):
+    simulate_subjects(tmp_path / "in", num_subjects=1, seed=0, spacing_mm=4.0, layout="bids")
+    assert synthesize(tmp_path / "in", tmp_path / "out") == (0, [])
+    (path,) = volumes(tmp_path / "out")
+    assert path.relative_to(tmp_path / "out").match("sub-*/anat/sub-*_desc-synth_T2w.nii.gz")
+    sidecar = json.loads(path.with_name(path.name.replace(".nii.gz", ".json")).read_text())
+    assert all((tmp_path / "in" / name).is_file() for name in sidecar["Sources"])
+    assert len(sidecar["Sources"]) == 2
+    description = json.loads((tmp_path / "out" / "dataset_description.json").read_text())
+    assert description["DatasetType"] == "derivative"
+    assert description["GeneratedBy"][0]["Name"] == "hmf_networks"
+    assert "manifest.json" in (tmp_path / "out" / ".bidsignore").read_text().split()
+
+
+def test_skipping_what_exists_writes_nothing_the_second_time(synthesize, simulated, synthesised, tmp_path):
+    shutil.copytree(synthesised, tmp_path / "out")
+    known = {path: path.stat().st_mtime_ns for path in volumes(tmp_path / "out")}
+    assert synthesize(simulated, tmp_path / "out", "--skip-existing") == (0, [])
+    assert {path: path.stat().st_mtime_ns for path in volumes(tmp_path / "out")} == known
+    run = json.loads((tmp_path / "out" / "manifest.json").read_text())["run"]
+    assert (run["made"], run["skipped"]) == (0, 4)
+
+
+def test_outputs_that_exist_are_refused_and_replaced_only_when_asked(synthesize, one, synthesised, tmp_path):
+    assert synthesize(one, tmp_path / "out")[0] == 0
+    volumes(tmp_path / "out")[0].write_bytes(b"my own work")
+    code, lines = synthesize(one, tmp_path / "out")
+    assert code == 1
+    assert len(lines) == 1
+    assert "1 output(s) exist already" in lines[0]
+    assert volumes(tmp_path / "out")[0].read_bytes() == b"my own work"
+    assert synthesize(one, tmp_path / "out", "--overwrite") == (0, [])
+    np.testing.assert_array_equal(first_of(tmp_path / "out"), first_of(synthesised))
+
+
+def test_both_flags_contradict_each_other(synthesize, one, tmp_path):
+    code, lines = synthesize(one, tmp_path / "out", "--overwrite", "--skip-existing")
+    assert (code, len(lines)) == (1, 1)
+    assert "overwrite and skip_existing contradict each other" in lines[0]
+
+
+def test_one_bad_subject_of_a_folder_is_named_and_the_command_ends_with_2(
+    synthesize, simulated, synthesised, tmp_path
+):
+    shutil.copytree(simulated, tmp_path / "in")
+    bad = source(tmp_path / "in", "flair")
+    bad.write_bytes(bad.read_bytes()[:-300])
+    code, lines = synthesize(tmp_path / "in", tmp_path / "out")
+    assert code == 2
+    assert lines[-1].startswith("hmf synthesize: 1 subject(s) could not be done")
+    assert not any("Traceback" in line for line in lines)
+    assert errors(tmp_path / "out") == ["E_TRUNCATED"]
+    assert hashes(tmp_path / "out") == dict(list(hashes(synthesised).items())[1:])
+
+
+def move(path: Path, shift_voxels: int) -> None:
+    """Cut slabs off a volume and tell so in its affine: the same head in the same place, on another grid."""
+    image = nibabel.load(path)
+    nibabel.save(image.slicer[shift_voxels:, :, :], path)
+
+
+def test_sources_on_different_grids_are_refused_and_done_with_regrid(synthesize, one, synthesised, tmp_path):
+    move(source(one, "flair"), 2)
+    assert synthesize(one, tmp_path / "refused")[0] == 2
+    assert errors(tmp_path / "refused") == ["E_GRID"]
+    assert volumes(tmp_path / "refused") == []
+    assert synthesize(one, tmp_path / "done", "--regrid") == (0, [])
+    np.testing.assert_allclose(first_of(tmp_path / "done"), first_of(synthesised), atol=0.005 * RANGE)
+
+
+def test_four_axes_are_refused_and_done_with_the_volume_that_is_named(synthesize, one, synthesised, tmp_path):
+    path = source(one, "t1")
+    image = nibabel.load(path)
+    values = np.asarray(image.dataobj)
+    nibabel.save(type(image)(np.stack([values[::-1], values], axis=-1), image.affine, image.header), path)
+    assert synthesize(one, tmp_path / "refused")[0] == 2
+    assert errors(tmp_path / "refused") == ["E_4D"]
+    assert synthesize(one, tmp_path / "done", "--volume", 1) == (0, [])
+    np.testing.assert_array_equal(first_of(tmp_path / "done"), first_of(synthesised))
+    assert synthesize(one, tmp_path / "absent", "--volume", 2)[0] == 2
+    assert errors(tmp_path / "absent") == ["E_4D"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "meant"),
+    [("plain=axial", "--plane"), ("network_deff#width=4", "--network_def"), ("max_voxel=1", "--max_voxels")],
+)
+def test_an_unknown_key_is_answered_with_the_nearest_name(synthesize, one, tmp_path, setting, meant):
+    code, lines = synthesize(one, tmp_path / "out", "--set", setting)
+    assert (code, len(lines)) == (1, 1)
+    assert f"did you mean '{meant}'?" in lines[0]
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_setting_without_a_value_is_refused(synthesize, one, tmp_path):
+    code, lines = synthesize(one, tmp_path / "out", "--set", "plane")
+    assert (code, lines) == (
+        1,
+        ["hmf synthesize: --set plane: write KEY=VALUE, e.g. --set plane=acquisition"],
+    )
+
+
+def test_an_unknown_option_is_answered_with_the_nearest_name(synthesize, one, tmp_path, capsys):
+    with pytest.raises(SystemExit) as end:
+        synthesize(one, tmp_path / "out", "--skip-exisiting")
+    assert end.value.code == 1
+    assert "did you mean '--skip-existing'?" in capsys.readouterr().err
+
+
+def test_max_voxels_can_be_lowered_and_files_beyond_are_refused(synthesize, one, tmp_path):
+    assert synthesize(one, tmp_path / "out", "--set", "max_voxels=1000")[0] == 2
+    assert errors(tmp_path / "out") == ["E_TOO_LARGE"]
+
+
+@pytest.fixture
+def weights(small_weights, tmp_path) -> Path:
+    """A copy of the weights, to be damaged."""
+    (tmp_path / "weights").mkdir()
+    for path in (small_weights, small_weights.with_suffix(".json")):
+        shutil.copy(path, tmp_path / "weights")
+    return tmp_path / "weights" / small_weights.name
+
+
+def change_a_byte(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def remove_both(path: Path) -> None:
+    path.unlink()
+    path.with_suffix(".json").unlink()
+
+
+def break_json(path: Path) -> None:
+    path.with_suffix(".json").write_text("{")
+
+
+@pytest.mark.parametrize(
+    ("damage", "line"),
+    [
+        (Path.unlink, "no weights there; train first, or point"),
+        (remove_both, "no weights there; train first, or point"),
+        (change_a_byte, "is not the file that model.json tells of: its SHA-256 differs; fetch both again"),
+        (break_json, "model.json cannot be read"),
+    ],
+)
+def test_weights_that_are_not_what_they_should_be_end_it_in_one_line(
+    synthesize, one, tmp_path, weights, damage, line
+):
+    damage(weights)
+    code, lines = synthesize(one, tmp_path / "out", weights=weights)
+    assert (code, len(lines)) == (1, 1), lines
+    assert line in lines[0]
+    assert not (tmp_path / "out").exists() or not any((tmp_path / "out").iterdir())
+
+
+def test_weights_for_another_target_are_refused_with_what_they_make(synthesize, one, tmp_path, weights):
+    code, lines = synthesize(one, tmp_path / "out", weights=weights, target="t1c")
+    assert (code, lines) == (
+        1,
+        [f"hmf synthesize: {weights} makes t2 from ['t1', 'flair'], not t1c; see --weights"],
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["absent", "out"], "does not exist; give the folder of your subjects"),
+        (["in", "out", "--device", "tpu0"], "device 'tpu0' is not known"),
+        (["in", "out", "--bundle", "absent"], "is not there; name the folder of the bundle"),
+        (["in", "out", "--config", "absent.json"], "config file absent.json is not there"),
+        (["in"], "1 path(s) given: two paths, IN and OUT is wanted"),
+        (["empty", "out"], "no subject in dataset_dir"),
+    ],
+    ids=" ".join,
+)
+@pytest.mark.usefixtures("one")
+def test_what_cannot_run_is_one_line_and_exit_1(synthesize, tmp_path, monkeypatch, arguments, line):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    code, lines = synthesize(*arguments)
+    assert (code, len(lines)) == (1, 1), lines
+    assert line in lines[0]
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_misspelt_target_is_answered_with_the_nearest_name(synthesize, one, tmp_path):
+    code, lines = synthesize(one, tmp_path / "out", target="t2w")
+    assert (code, len(lines)) == (1, 1)
+    assert "did you mean 't2'?" in lines[0]
+
+
+def test_plain_monai_gives_the_same_bytes(simulated, synthesised, small_weights, tmp_path):
+    network = json.loads(small_weights.with_suffix(".json").read_text())["network"]
+    workflow = ConfigWorkflow(
+        config_file=str(BUNDLE / "configs" / "inference.json"),
+        meta_file=str(BUNDLE / "configs" / "metadata.json"),
+        logging_file=False,
+        workflow_type="inference",
+        run_id="inference",
+        bundle_root=str(BUNDLE),
+        dataset_dir=str(simulated),
+        output_dir=str(tmp_path / "out"),
+        ckpt_path=str(small_weights),
+        pixel_mm=4.0,
+        plane_size=[48, 64],
+        **{f"network_def#{key}": value for key, value in network.items()},
+    )
+    workflow.initialize()
+    workflow.run()
+    assert hashes(tmp_path / "out") == hashes(synthesised)
+    assert len(hashes(synthesised)) == 4

@@ -214,7 +214,6 @@ def _check(options: argparse.Namespace) -> int:
 
     from hmf_networks.data.check import check_path, summary
 
-    logging.getLogger("hmf_networks.data").setLevel(logging.ERROR)  # the report says it all
     limit = {} if options.max_voxels is None else {"max_voxels": options.max_voxels}
     report = check_path(options.path, volume=options.volume, **limit)
     logger.info("%s", json.dumps(report, indent=1) if options.json else summary(report))

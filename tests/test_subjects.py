@@ -94,7 +94,10 @@ class Run:
 
     @property
     def litter(self) -> list[Path]:
-        """Hidden files, empty folders, sidecars without a volume."""
+        """Hidden files, empty folders, sidecars without a volume, once no thread reads ahead any more."""
+        for thread in threading.enumerate():
+            if thread is not threading.current_thread() and not thread.daemon:
+                thread.join(PATIENCE)
         alone = [
             path for path in self.folder.rglob("*_synth.json") if not self.path(path.parent.name).exists()
         ]

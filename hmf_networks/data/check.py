@@ -1,8 +1,10 @@
 """`hmf check`: every file and subject below a path, and all that is wrong with them. Nothing is changed."""
 
 import hashlib
+import logging
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -52,7 +54,8 @@ def check_path(
     if not root.exists() and not root.is_symlink():
         raise FileNotFoundError(f"{root} does not exist; give a file, a folder or a datalist")
     judge = _Judge(root, volume, max_voxels)
-    found = _records(root)
+    with _silence("hmf_networks.data"):  # the report says it all
+        found = _records(root)
     if root.is_dir():
         files = [file for file in files_below(root) if _is_volume(file)]
     elif _is_datalist(root):
@@ -138,6 +141,17 @@ class _Judge:
         voxel_hash = hashlib.sha256(read.values.T.tobytes()).hexdigest()  # in the order of the file
         self.known[path] = _Known("warn" if codes else "accept", codes, message, voxel_hash)
         return read
+
+
+@contextmanager
+def _silence(name: str) -> Iterator[None]:
+    """Within it a logger says errors only."""
+    level = logging.getLogger(name).level
+    logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.getLogger(name).setLevel(level)
 
 
 def _is_volume(path: Path) -> bool:

@@ -3,7 +3,7 @@
     python benchmarks/pair_check.py --subjects 12 --seed 11 --real ../shared/data/real/bids
 
 Faults in pairs: one of two contrasts shifted 5 mm in each of six directions, mirrored, replaced by the other,
-or both exchanged. Faults in whole subjects: found where the right contrast is named. Counts are found/planted.
+or both exchanged. Faults in whole subjects: found when the right contrast is named. Found/planted.
 """
 
 import argparse

@@ -211,10 +211,9 @@ def _faces(shape: Sequence[int]) -> list[list[Sequence[int]]]:
 def _between_air_and_head(values: Floats) -> float:
     """Half the threshold of Otsu (1979): dark fluid belongs to the head."""
     low, high = np.percentile(values, (0, 99.5))
-    counts, edges = np.histogram(values, bins=128, range=(low, max(high, low + abs(low) * 1e-6 + 1e-30)))
+    counts, edges = np.histogram(np.clip(values, low, high), bins=128)
     middles = (edges[1:] + edges[:-1]) / 2
-    below, sums = np.cumsum(counts), np.cumsum(counts * middles)
-    above = below[-1] - below
-    with np.errstate(invalid="ignore", divide="ignore"):
-        between = below * above * (sums / below - (sums[-1] - sums) / above) ** 2
-    return float(low + 0.5 * (middles[np.nanargmax(between[:-1])] - low))
+    below, sum_below = np.cumsum(counts)[:-1], np.cumsum(counts * middles)[:-1]
+    above, sum_above = counts.sum() - below, (counts * middles).sum() - sum_below
+    apart = below * above * (sum_below / np.maximum(below, 1) - sum_above / np.maximum(above, 1)) ** 2
+    return float(low + 0.5 * (middles[np.argmax(apart)] - low))

@@ -267,8 +267,9 @@ def _fits(coarse: Mapping[str, Coarse]) -> tuple[dict[Pair, Fit], dict[Pair, Fit
 def _residual(first: Coarse, second: Coarse) -> float:
     """Distance of the second volume from a straight line through the first, in its own deviations."""
     common = first.foreground & second.foreground
-    compared = common if common.sum() >= MIN_VOXELS else np.ones_like(common)
-    one, other = (_standardised(volume.values[compared]) for volume in (first, second))
+    if common.sum() < MIN_VOXELS:
+        return 1.0
+    one, other = (_standardised(volume.values[common]) for volume in (first, second))
     return float(np.sqrt(max(1 - float(np.mean(one * other)) ** 2, 0.0)))
 
 

@@ -11,8 +11,9 @@ import itertools
 import json
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import nibabel
 import numpy as np
@@ -24,10 +25,29 @@ from hmf_networks.data.phantom import simulate_subject
 from hmf_networks.naming import CONTRASTS, subject_name
 
 SHIFT_MM = 5.0
-NUMBER_WITHIN_MM = 2.5  # of 5 mm: real subjects are 2 mm apart before anything is planted
+NUMBER_WITHIN_MM = 2.5  # of 5 mm: real subjects are up to 2 mm apart before anything is planted
+DIRECTIONS = list(itertools.product(range(3), (-1, 1)))
 Volumes = dict[str, np.ndarray]
 Subject = tuple[str, Volumes, tuple[float, ...]]
-Counts = defaultdict[tuple[str, str], list[bool]]
+Found = defaultdict[tuple[str, str], list[bool]]  # of (contrasts, fault)
+
+
+class Planted(NamedTuple):
+    """A fault: the volumes that have it and the finding that is right; `odd` must be named, None: anyone.
+
+    Without a code nothing is planted, and every finding counts as told: a false alarm.
+    """
+
+    contrasts: str
+    fault: str
+    volumes: Volumes
+    code: str
+    odd: set[str] | None = None
+
+    def is_told(self, finding: Finding) -> bool:
+        length_right = self.code != "W_SHIFT" or abs(finding.number - SHIFT_MM) < NUMBER_WITHIN_MM
+        named = self.odd is None or self.odd == set(finding.contrasts)
+        return finding.code == (self.code or finding.code) and length_right and named
 
 
 def main() -> None:
@@ -73,72 +93,60 @@ def real(folder: str) -> Iterator[Subject]:
 
 def measure(subjects: Iterator[Subject]) -> dict[str, object]:
     """Counts over all subjects, printed as tables when done."""
-    pairs: Counts = defaultdict(list)
-    whole: Counts = defaultdict(list)
+    tables: dict[str, Found] = {title: defaultdict(list) for title in PLANTERS}
     alarms: dict[str, list[str]] = {}
     seconds = []
     for name, volumes, spacing_mm in subjects:
         start = time.perf_counter()
-        findings = compare_contrasts(volumes, spacing_mm)
+        alarms[name] = [finding.message for finding in compare_contrasts(volumes, spacing_mm)]
         seconds.append(time.perf_counter() - start)
-        alarms[name] = [finding.message for finding in findings]
-        plant_in_pairs(volumes, spacing_mm, pairs)
-        plant_in_whole(volumes, spacing_mm, whole)
-    print_table("faults in pairs", pairs)
-    print_table("faults in whole subjects, the right contrast named", whole)
+        for title, planter in PLANTERS.items():
+            for planted in planter(volumes, spacing_mm):
+                findings = compare_contrasts(planted.volumes, spacing_mm)
+                told = any(map(planted.is_told, findings))
+                tables[title][planted.contrasts, planted.fault].append(told)
+                tables[title][planted.contrasts, "more said"].append(len(findings) > 1)
+    for title, found in tables.items():
+        print_table(title, found)
     spoken = {name: messages for name, messages in alarms.items() if messages}
     print(f"\nuntouched, with findings: {len(spoken)}/{len(alarms)}; {np.median(seconds):.1f} s a subject")
     for name, messages in spoken.items():
         print(f"  {name}: {'; '.join(messages)}")
-    counts = {kind: {" ".join(key): found for key, found in table.items()} for kind, table in
-              (("pairs", pairs), ("whole", whole))}  # fmt: skip
+    counts = {title: {" ".join(key): told for key, told in found.items()} for title, found in tables.items()}
     return counts | {"alarms": spoken}
 
 
-def plant_in_pairs(volumes: Volumes, spacing_mm: tuple[float, ...], counts: Counts) -> None:
+def in_pairs(volumes: Volumes, spacing_mm: tuple[float, ...]) -> Iterator[Planted]:
     for first, second in itertools.combinations(volumes, 2):
         one, other = volumes[first], volumes[second]
+        scaled = np.rint(one * np.float32(0.37) + 12)
+        shifted = [moved(other, axis, sign * SHIFT_MM / spacing_mm[axis]) for axis, sign in DIRECTIONS]
+        faults = [("shift", "W_SHIFT", one, volume) for volume in shifted] + [
+            ("flip", "W_FLIP", one, other[::-1]),
+            ("duplicate", "E_DUPLICATE", one, one.copy()),
+            ("scaled duplicate", "E_DUPLICATE", one, scaled),
+            ("exchange", "W_SWAP", other, one),
+            ("none", "", one, other),
+        ]
+        for fault, code, *pair in faults:
+            yield Planted(f"{first} {second}", fault, dict(zip((first, second), pair, strict=True)), code)
 
-        def judge(fault: str, code: str, one: np.ndarray, other: np.ndarray, pair=(first, second)) -> None:
-            findings = compare_contrasts(dict(zip(pair, (one, other), strict=True)), spacing_mm)
-            right = lambda found: found.code == code and (code != "W_SHIFT" or near(found.number))  # noqa: E731
-            counts[" ".join(pair), fault].append(any(map(right, findings)))
 
-        for axis, sign in itertools.product(range(3), (-1, 1)):
-            judge("shift", "W_SHIFT", one, moved(other, axis, sign * SHIFT_MM / spacing_mm[axis]))
-        judge("flip", "W_FLIP", one, other[::-1])
-        judge("duplicate", "E_DUPLICATE", one, one.copy())
-        judge("scaled duplicate", "E_DUPLICATE", one, np.rint(one * 0.37 + 12))
-        judge("exchange", "W_SWAP", other, one)
-
-
-def plant_in_whole(volumes: Volumes, spacing_mm: tuple[float, ...], counts: Counts) -> None:
+def in_whole_subjects(volumes: Volumes, spacing_mm: tuple[float, ...]) -> Iterator[Planted]:
+    """One direction of shift for each contrast, and all else; nothing for subjects of two contrasts."""
     if len(volumes) < 3:
         return
-
-    def judge(who: str, fault: str, changed: Volumes, right: Callable[[Finding], bool]) -> None:
-        findings = compare_contrasts(volumes | changed, spacing_mm)
-        counts[who, fault].append(any(map(right, findings)))
-        counts[who, f"{fault}, nothing else said"].append(len(findings) == 1)
-
-    for number, name in enumerate(volumes):
-        axis, sign = number % 3, (-1) ** number
-        shifted = {name: moved(volumes[name], axis, sign * SHIFT_MM / spacing_mm[axis])}
-        judge(name, "shift", shifted, lambda found, who=name: found[:2] == ("W_SHIFT", (who,)))
-        flipped = {name: volumes[name][::-1]}
-        judge(name, "flip", flipped, lambda found, who=name: found[:2] == ("W_FLIP", (who,)))
-    for pair in itertools.combinations(volumes, 2):
-        exchanged = {pair[0]: volumes[pair[1]], pair[1]: volumes[pair[0]]}
-        judge(
-            " ".join(pair),
-            "exchange",
-            exchanged,
-            lambda found, who=pair: found.code == "W_SWAP" and set(found.contrasts) == set(who),
-        )
+    for number, (name, volume) in enumerate(volumes.items()):
+        axis, sign = DIRECTIONS[number % len(DIRECTIONS)]
+        shifted = moved(volume, axis, sign * SHIFT_MM / spacing_mm[axis])
+        yield Planted(name, "shift", volumes | {name: shifted}, "W_SHIFT", {name})
+        yield Planted(name, "flip", volumes | {name: volume[::-1]}, "W_FLIP", {name})
+    for first, second in itertools.combinations(volumes, 2):
+        exchanged = volumes | {first: volumes[second], second: volumes[first]}
+        yield Planted(f"{first} {second}", "exchange", exchanged, "W_SWAP", {first, second})
 
 
-def near(number_mm: float) -> bool:
-    return abs(number_mm - SHIFT_MM) < NUMBER_WITHIN_MM
+PLANTERS = {"faults in pairs": in_pairs, "faults in whole subjects, the right one named": in_whole_subjects}
 
 
 def moved(volume: np.ndarray, axis: int, steps: float) -> np.ndarray:
@@ -162,12 +170,12 @@ def averaged(volume: np.ndarray, blocks: list[int]) -> np.ndarray:
     return np.ascontiguousarray(volume)
 
 
-def print_table(title: str, counts: Mapping[tuple[str, str], list[bool]]) -> None:
-    faults = list(dict.fromkeys(fault for _, fault in counts))
+def print_table(title: str, found: Found) -> None:
+    faults = list(dict.fromkeys(fault for _, fault in found))
     print(f"\n| {title} | {' | '.join(faults)} |\n|---|{'--:|' * len(faults)}")
-    for row in dict.fromkeys(row for row, _ in counts):
-        cells = [counts.get((row, fault)) for fault in faults]
-        shown = ["" if found is None else f"{sum(found)}/{len(found)}" for found in cells]
+    for row in dict.fromkeys(row for row, _ in found):
+        cells = [found.get((row, fault), []) for fault in faults]
+        shown = [f"{sum(cell)}/{len(cell)}" if cell else "" for cell in cells]
         print(f"| {row} | {' | '.join(shown)} |")
 
 

@@ -26,7 +26,7 @@ RUN_SHARE = (
 NEIGHBOURHOOD_MM = (
     6.0  # standard deviation of the window in which intensities are compared: no shading is left
 )
-NUM_LEVELS = 16  # L: of equal population, so that no scale or window matters
+NUM_LEVELS = 16  # L: of equal population, so that no scale or window matters; two of them fill a byte
 MIN_VOXELS = 1000  # coarse voxels in common, or there is no opinion: L^2 cells want a few each
 LEAST_SPREAD = (
     0.05  # of the mean local deviation: what is flatter is no structure, and its noise is not blown up
@@ -45,7 +45,7 @@ class Coarse(NamedTuple):
 class Levelled(NamedTuple):
     """Intensity levels 0..L-1 of the locally normalised volume, and where they count."""
 
-    levels: NDArray[np.intp]
+    levels: NDArray[np.uint8]
     foreground: Mask
 
 
@@ -85,7 +85,7 @@ def to_levels(coarse: Coarse) -> Levelled:
     """Levels of what stands out from its neighbourhood: nothing is left of scale, offset or coil shading."""
     local = standing_out(coarse.values, coarse.foreground, NEIGHBOURHOOD_MM / coarse.spacing_mm)
     edges = np.percentile(local[coarse.foreground], np.linspace(0, 100, NUM_LEVELS + 1)[1:-1])
-    return Levelled(np.searchsorted(edges, local), coarse.foreground)
+    return Levelled(np.searchsorted(edges, local).astype(np.uint8), coarse.foreground)
 
 
 def standing_out(values: Floats, mask: Mask, sigma: NDArray[np.float64]) -> Floats:
@@ -137,7 +137,7 @@ def shared_information(fixed: Levelled, moving: Levelled, steps: Steps) -> float
     num_voxels = np.count_nonzero(both)
     if num_voxels < MIN_VOXELS:
         return -1.0
-    cells = fixed.levels[here][both] * NUM_LEVELS + moving.levels[there][both]
+    cells = (fixed.levels[here] * np.uint8(NUM_LEVELS) + moving.levels[there])[both]
     joint = np.bincount(cells, minlength=NUM_LEVELS**2).reshape(NUM_LEVELS, NUM_LEVELS) / num_voxels
     apart = _entropy(joint.sum(0)) + _entropy(joint.sum(1))
     together = _entropy(joint)

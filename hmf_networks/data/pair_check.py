@@ -41,11 +41,12 @@ Pair = tuple[str, str]
 DUPLICATE_RESIDUAL = 0.01  # of the deviation of a volume; rounding to hundreds leaves 0.003, another scan 0.2
 SHIFT_MM = 2.0  # aligned pairs stay below 0.6; the worst real ones in doubt lie at 1.8
 SHIFT_GAIN = 1.1  # information at the best shift over that unmoved: 2 mm gain 1.3 and more
-MIRROR_RATIO = 1.3  # information of the mirror image over that as it is: good pairs < 0.5, mirrored > 2
-EXCHANGED_TAIL = 0.3  # tail of a difference, wrong sign: good pairs > 0.35 the right way
-DARK_T2_TAIL, BRIGHT_T1_TAIL = 0.1, 0.35  # T2 has 0.5 and more; T1 and T1 with gadolinium -0.2 and less
+STRANGE_INFORMATION = 0.008  # at the best shift: two people 0.003, at most 0.01; one person > 0.01
+MIRROR_RATIO = 1.6  # information of the mirror image over that as it is: good pairs < 0.4, two people < 1.4
+EXCHANGED_TAIL = 0.2  # tail of a difference, the wrong way round: T1 and PD > -0.01, other good pairs > 0.35
+DARK_T2_TAIL, BRIGHT_T1_TAIL = -0.1, 0.15  # T2 has 0.2 and more; T1, with gadolinium or not, -0.24 and less
 LIKENESS_GAP = 0.3  # of correlations with T2, the wrong way round: good subjects > 0.4 the right way
-DEPTH_GAP = 0.05  # of correlations with the depth below fluid, the wrong way round: good subjects > 0.05
+DEPTH_GAP = 0.08  # of correlations with the depth below fluid, the wrong way round: good subjects > -0.03
 
 FLUID_RANK = {"t1": 0, "t1c": 0, "flair": 0, "pd": 1, "t2": 2}  # brightness of fluid beside that of brain
 WHITE_BRIGHT, GREY_BRIGHT = ("t1", "t1c"), ("flair", "pd")  # which matter is the brighter one
@@ -117,11 +118,14 @@ def _shifts(names: Sequence[str], fits: Mapping[Pair, Fit]) -> Iterator[Finding]
         from_odd = [fits[pair].shift_mm * (1 if pair[0] == odd[0] else -1) for pair in pairs]
         offset_mm = np.median(
             from_odd, axis=0
-        )  # from the others to the odd one, or from the second to the first
+        )  # of the odd one from the others, or the first from the second
         number = float(np.linalg.norm(offset_mm))
         where = "the others" if len(odd) == 1 else odd[1]
+        strange = all(fits[pair].information < STRANGE_INFORMATION for pair in pairs)
         message = (
-            f"{odd[0]} lies {number:.1f} mm from {where} ({_in_words(offset_mm)}); register it to them first"
+            f"{odd[0]} lies {number:.1f} mm from {where} ({_in_words(offset_mm)}); "
+            + ("even there it hardly fits: is it another person's? " if strange else "")
+            + "register it first"
         )
         yield Finding("W_SHIFT", odd, number, message)
 
@@ -166,24 +170,21 @@ def _exchanged_by_fluid(scales: Mapping[str, Floats]) -> list[Finding]:
         (first, second): tail(scales[second] - scales[first])
         for first, second in itertools.permutations(scales, 2)
     }
-
-    def agreement(names: Mapping[str, str]) -> float:
-        """Sum over pairs; `names` tells for each volume what it is taken for."""
-        return sum(
-            tails[first, second] * (FLUID_RANK[names[first]] < FLUID_RANK[names[second]])
-            for first, second in tails
-        )
-
-    as_named = {name: name for name in scales}
-    reversed_pairs = [
-        pair for pair in tails if FLUID_RANK[pair[0]] < FLUID_RANK[pair[1]] and tails[pair] < -EXCHANGED_TAIL
-    ]
-    if not reversed_pairs:
+    as_named = dict(zip(scales, scales, strict=True))
+    wrong = [pair for pair in tails if tails[pair] < 0 and _is_darker(*pair)]
+    if not any(tails[pair] < -EXCHANGED_TAIL for pair in wrong):
         return []
-    first, second = max(
-        reversed_pairs, key=lambda pair: agreement(as_named | {pair[0]: pair[1], pair[1]: pair[0]})
-    )
-    return [_exchange((first, second), tails[first, second], "fluid is the brighter in the wrong one")]
+
+    def agreement(pair: Pair) -> float:
+        names = as_named | {pair[0]: pair[1], pair[1]: pair[0]}
+        return sum(tails[one] for one in tails if _is_darker(*(names[name] for name in one)))
+
+    pair = max(wrong, key=agreement)
+    return [_exchange(pair, tails[pair], "fluid is the brighter in the wrong one")]
+
+
+def _is_darker(first: str, second: str) -> bool:
+    return FLUID_RANK[first] < FLUID_RANK[second]
 
 
 def _unlike_by_fluid(scales: Mapping[str, Floats]) -> list[Finding]:
@@ -200,9 +201,8 @@ def _exchanged_by_tissue(
     coarse: Mapping[str, Coarse], scales: Mapping[str, Floats], core: Mask
 ) -> list[Finding]:
     """T1, with or without gadolinium, against FLAIR or PD, by grey and white matter: the clearest pair."""
-    pairs = [
-        (white, grey) for white in WHITE_BRIGHT for grey in GREY_BRIGHT if {white, grey} <= coarse.keys()
-    ]
+    greys = GREY_BRIGHT if "t2" in coarse else ("flair",)  # PD is too flat for depth alone
+    pairs = [(white, grey) for white in WHITE_BRIGHT for grey in greys if {white, grey} <= coarse.keys()]
     if not pairs:
         return []
     spacing_mm = coarse[pairs[0][0]].spacing_mm

@@ -60,10 +60,13 @@ def main() -> None:
     options = parser.parse_args()
     print(f"{__doc__.splitlines()[0]}\n{describe()}")
     spacing_mm = tuple(options.spacing)
-    tables = {
-        f"simulated, seed {options.seed}": measure(simulated(options.subjects, options.seed, spacing_mm))
-    }
-    tables |= {folder: measure(real(folder)) for folder in options.real}
+    sources = {folder: real(folder) for folder in options.real}
+    if options.subjects:
+        sources[f"simulated, seed {options.seed}"] = simulated(options.subjects, options.seed, spacing_mm)
+    tables = {}
+    for title, subjects in sources.items():
+        print(f"\n{title}")
+        tables[title] = measure(subjects)
     if options.json is not None:
         options.json.write_text(json.dumps({"machine": describe(), "tables": tables}, indent=1) + "\n")
 

@@ -23,7 +23,7 @@ def subjects(simulated: Path) -> list[Volumes]:
 
 @pytest.fixture
 def subject(subjects: list[Volumes]) -> Volumes:
-    return dict(subjects[0])
+    return {name: volume.copy() for name, volume in subjects[0].items()}
 
 
 def read_upright(path: str) -> np.ndarray:
@@ -105,6 +105,12 @@ def test_a_lone_t1_called_t2_is_unlike_its_name(subject):
     assert verdicts(compare_contrasts({"t2": subject["t1"]}, SPACING_MM)) == [("W_SWAP", ("t2",))]
 
 
+def test_another_t2_called_t1_is_unlike_its_name(subject):
+    noise = np.random.default_rng(0).standard_normal(subject["t2"].shape, dtype=np.float32)
+    subject["t1"] = np.where(subject["t2"] > 0, subject["t2"] ** 0.8 + 5 * noise, 0)
+    assert verdicts(compare_contrasts(subject, SPACING_MM)) == [("W_SWAP", ("t1",))]
+
+
 def test_thick_slices_are_judged_like_cubes():
     from hmf_networks.data.phantom import simulate_subject
 
@@ -128,7 +134,7 @@ def test_the_scale_of_a_contrast_changes_no_verdict(subject, fault):
         subject["t2"] = subject["t2"][::-1]
     if fault == "exchange":
         subject["t1"], subject["t2"] = subject["t2"], subject["t1"]
-    scales = dict(zip(subject, (1e-4, 0.37, 3.0, 1e5), strict=True))
+    scales = dict(zip(subject, (1e-30, 0.37, 3.0, 1e30), strict=True))
     rescaled = {name: (volume * scales[name]).astype(np.float32) for name, volume in subject.items()}
     before, after = compare_contrasts(subject, SPACING_MM), compare_contrasts(rescaled, SPACING_MM)
     assert verdicts(before) == verdicts(after)
@@ -147,6 +153,13 @@ def test_volumes_that_hold_too_little_are_passed_over(shape, values):
             volume.flat[rng.integers(volume.size)] = values == "one voxel"
     codes = {finding.code for finding in compare_contrasts(volumes, (1.0, 1.0, 1.0))}
     assert codes <= {"E_DUPLICATE"}  # one voxel is soon the same
+
+
+def test_one_spoilt_voxel_changes_no_verdict(subject):
+    subject["t1"][20, 20, 20] = 1e38
+    assert compare_contrasts(subject, SPACING_MM) == []
+    subject["t1"] = moved(subject["t1"], 1, 2)
+    assert verdicts(compare_contrasts(subject, SPACING_MM)) == [("W_SHIFT", ("t1",))]
 
 
 def test_nothing_and_a_single_contrast_are_silent(subject):

@@ -23,6 +23,7 @@ FULL_SHARE = 0.9  # of the fine voxels that must be foreground, or the coarse on
 RUN_SHARE = (
     0.9  # of background voxels whose neighbour is background too: 0.98 if set to a constant, less in noise
 )
+OUTLIER = 8.0  # times the 99th percentile: no fluid, fat or vessel is as bright
 NEIGHBOURHOOD_MM = (
     6.0  # standard deviation of the window in which intensities are compared: no shading is left
 )
@@ -62,7 +63,7 @@ def coarsen(volume: Floats, spacing_mm: Sequence[float]) -> Coarse:
     blocks = [
         min(max(1, round(COARSE_MM / mm)), size) for mm, size in zip(spacing_mm, volume.shape, strict=True)
     ]
-    values = _block_means(volume, blocks)
+    values = _in_range(_block_means(volume, blocks))
     background = constant_background(volume)
     if background is None:
         foreground = values > _between_air_and_head(values)
@@ -186,6 +187,13 @@ def _overlap(shape: Sequence[int], steps: Steps) -> tuple[tuple[slice, ...], tup
 def _entropy(probabilities: NDArray[np.float64]) -> float:
     some = probabilities[probabilities > 0]
     return float(-(some * np.log(some)).sum())
+
+
+def _in_range(values: Floats) -> Floats:
+    """In units of the 99th percentile and without what is far beyond, so that squares fit into float32."""
+    size = np.abs(values)
+    unit = (np.percentile(size, 99) or size.max(initial=0.0)) or 1.0
+    return np.clip(values / np.float32(unit), -OUTLIER, OUTLIER)
 
 
 def _block_means(volume: NDArray[np.generic], blocks: Sequence[int]) -> Floats:

@@ -1,6 +1,6 @@
 """Do the contrasts of one subject fit together? One image twice, shifted, mirrored or exchanged volumes.
 
-Judged here; `pair_alignment` measures where volumes lie, `pair_appearance` what they look like.
+Judged here but for exchanges, `pair_exchange`; `pair_alignment` measures where volumes lie.
 """
 
 from __future__ import annotations
@@ -17,23 +17,13 @@ from hmf_networks.data.pair_alignment import (
     Coarse,
     Fit,
     Floats,
-    Mask,
     best_fit,
     coarsen,
     mirrored,
     start_of_mirrored,
     to_levels,
 )
-from hmf_networks.data.pair_appearance import (
-    SHADING_MM,
-    TISSUE_MM,
-    deviations,
-    find_core,
-    greyness_by_depth,
-    in_quartiles,
-    likeness_to_t2,
-    tail,
-)
+from hmf_networks.data.pair_exchange import Suspicion, suspicions
 
 Pair = tuple[str, str]
 
@@ -43,13 +33,7 @@ SHIFT_MM = 2.0  # aligned pairs lie below 0.5, BraTS up to 1.9; of pairs moved b
 SHIFT_GAIN = 1.1  # information at the best shift over that unmoved: pairs moved by 2.5 mm gain 1.36 and more
 STRANGE_INFORMATION = 0.008  # at the best shift: two people 0.003, at most 0.01; one person > 0.01
 MIRROR_RATIO = 1.6  # information of the mirror image over that as it is: good pairs < 0.4, two people < 1.4
-EXCHANGED_TAIL = 0.2  # tail of a difference, the wrong way round: T1 and PD > -0.01, other good pairs > 0.35
-DARK_T2_TAIL, BRIGHT_T1_TAIL = -0.1, 0.15  # T2 has 0.2 and more; T1, with gadolinium or not, -0.24 and less
-LIKENESS_GAP = 0.3  # of correlations with T2, the wrong way round: good subjects > 0.4
-DEPTH_GAP = 0.08  # of correlations with the depth below fluid, the wrong way round: good subjects > -0.03
 
-FLUID_RANK = {"t1": 0, "t1c": 0, "flair": 0, "pd": 1, "t2": 2}  # brightness of fluid beside that of brain
-WHITE_BRIGHT, GREY_BRIGHT = ("t1", "t1c"), ("flair", "pd")  # which matter is the brighter one
 DIRECTIONS = (("left", "right"), ("back", "front"), ("down", "up"))
 
 
@@ -81,7 +65,7 @@ def compare_contrasts(volumes: Mapping[str, Floats], spacing_mm: Sequence[float]
     flips = list(_flips(list(coarse), fits, mirror_fits))
     shifts = list(_shifts([name for name in coarse if name not in _named(flips)], fits))
     in_place = [name for name in coarse if name not in _named([*flips, *shifts])]
-    return [*duplicates, *flips, *shifts, *_exchanges(coarse, in_place)]
+    return [*duplicates, *flips, *shifts, *map(_swap, suspicions(coarse, in_place))]
 
 
 def _duplicates(volumes: Mapping[str, Floats], coarse: Mapping[str, Coarse]) -> Iterator[Finding]:
@@ -151,93 +135,13 @@ def _odd_ones(names: Sequence[str], apart: Collection[Pair]) -> Iterator[tuple[t
         yield (name,), [pair for pair in sorted(apart) if name in pair and largest[0] & set(pair)]
 
 
-def _exchanges(coarse: Mapping[str, Coarse], in_place: Sequence[str]) -> list[Finding]:
-    known = {name: volume for name, volume in coarse.items() if name in FLUID_RANK}
-    if not known:
-        return []
-    core = find_core(known)
-    if core.sum() < MIN_VOXELS:
-        return []
-    scales = {name: in_quartiles(values) for name, values in deviations(known, core, SHADING_MM).items()}
-    findings = _exchanged_by_fluid(scales) or _unlike_by_fluid(scales)
-    comparable = {name: volume for name, volume in known.items() if name in in_place}
-    return findings or _exchanged_by_tissue(comparable, scales, core)
-
-
-def _exchanged_by_fluid(scales: Mapping[str, Floats]) -> list[Finding]:
-    """The exchange of two names that puts fluid right, where a pair has it clearly the wrong way round."""
-    tails = {
-        (first, second): tail(scales[second] - scales[first])
-        for first, second in itertools.permutations(scales, 2)
-    }
-    as_named = dict(zip(scales, scales, strict=True))
-    wrong = [pair for pair in tails if tails[pair] < 0 and _is_darker(*pair)]
-    if not any(tails[pair] < -EXCHANGED_TAIL for pair in wrong):
-        return []
-
-    def agreement(pair: Pair) -> float:
-        names = as_named | {pair[0]: pair[1], pair[1]: pair[0]}
-        return sum(tails[one] for one in tails if _is_darker(*(names[name] for name in one)))
-
-    pair = max(wrong, key=agreement)
-    return [_exchange(pair, tails[pair], "fluid is the brighter in the wrong one")]
-
-
-def _is_darker(first: str, second: str) -> bool:
-    return FLUID_RANK[first] < FLUID_RANK[second]
-
-
-def _unlike_by_fluid(scales: Mapping[str, Floats]) -> list[Finding]:
-    """T2 with dark fluid; T1 with fluid as bright as in T2 (FLAIR with oedema has a bright tail as well)."""
-    tails = {name: tail(scale) for name, scale in scales.items()}
-    darker_than_t2 = {
-        name for name in scales if "t2" in scales and tail(scales["t2"] - scales[name]) > EXCHANGED_TAIL
-    }
-    dark = [name for name in ("t2",) if tails.get(name, 1.0) < DARK_T2_TAIL]
-    whites = [name for name in WHITE_BRIGHT if name in scales and name not in darker_than_t2]
-    bright = [name for name in whites if tails[name] > BRIGHT_T1_TAIL]
-    return [
-        *(_unlike(name, tails[name], "its fluid is not bright") for name in dark),
-        *(_unlike(name, tails[name], "its fluid is bright") for name in bright),
-    ]
-
-
-def _exchanged_by_tissue(
-    coarse: Mapping[str, Coarse], scales: Mapping[str, Floats], core: Mask
-) -> list[Finding]:
-    """T1, with or without gadolinium, against FLAIR or PD, by grey and white matter: the clearest pair."""
-    greys = GREY_BRIGHT if "t2" in coarse else ("flair",)  # PD is too flat for depth alone
-    pairs = [(white, grey) for white in WHITE_BRIGHT for grey in greys if {white, grey} <= coarse.keys()]
-    if not pairs:
-        return []
-    spacing_mm = coarse[pairs[0][0]].spacing_mm
-    tissue = deviations(coarse, core, TISSUE_MM)
-    if "t2" in coarse:
-        greyness, limit = likeness_to_t2(tissue, scales["t2"], core, spacing_mm), LIKENESS_GAP
+def _swap(suspicion: Suspicion) -> Finding:
+    names, score = suspicion.contrasts, suspicion.score
+    if len(names) == 1:
+        problem, cure = f"{names[0]} does not look {names[0].upper()}-weighted", "look at it and rename it"
     else:
-        fluid_sum = np.sum([scales[name] for name in coarse], axis=0)
-        greyness, limit = greyness_by_depth(tissue, fluid_sum, core, spacing_mm), DEPTH_GAP
-    scores = {(white, grey): greyness[grey] - greyness[white] for white, grey in pairs}
-    wrong = min(pairs, key=lambda pair: scores[pair])
-    if scores[wrong] > -limit:
-        return []
-    return [_exchange(wrong, scores[wrong], "grey matter is the brighter in the wrong one")]
-
-
-def _exchange(pair: Pair, score: float, why: str) -> Finding:
-    first, second = pair
-    message = (
-        f"{first} and {second} look exchanged: {why} (score {score:.2f}, expected above 0); "
-        "look at both and exchange their names"
-    )
-    return Finding("W_SWAP", pair, score, message)
-
-
-def _unlike(name: str, score: float, why: str) -> Finding:
-    message = (
-        f"{name} does not look {name.upper()}-weighted: {why} (tail {score:.2f}); look at it and rename it"
-    )
-    return Finding("W_SWAP", (name,), score, message)
+        problem, cure = f"{' and '.join(names)} look exchanged", "look at both and exchange their names"
+    return Finding("W_SWAP", names, score, f"{problem}: {suspicion.why} (score {score:.2f}); {cure}")
 
 
 def _cropped(coarse: Mapping[str, Coarse]) -> dict[str, Coarse]:

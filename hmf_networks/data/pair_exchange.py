@@ -1,6 +1,6 @@
 """Which names look wrong, by what `pair_appearance` measures: contrasts exchanged, or one unlike its name.
 
-Silent where it cannot be told: T1 against T1 with gadolinium always, PD against T1 often where there is no T2.
+Silent where it cannot be told: T1 against T1 with gadolinium, and often PD against T1 where there is no T2.
 """
 
 from __future__ import annotations

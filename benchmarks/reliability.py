@@ -8,9 +8,7 @@ counts. Ends with 1 when a claim does not hold.
 """
 
 import argparse
-import contextlib
 import gzip
-import hashlib
 import itertools
 import json
 import os
@@ -22,22 +20,32 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import nibabel
 import numpy as np
+from runs import (
+    ENVIRONMENT,
+    RANGE,
+    ROOT,
+    begun,
+    broken,
+    command,
+    full_disk,
+    hashes,
+    largest_difference,
+    last,
+    litter,
+    run,
+    said,
+    small_weights,
+    volumes,
+)
 
 from hmf_networks.data.phantom import simulate_subjects
-from hmf_networks.nifti.codes import VolumeError
-from hmf_networks.nifti.read import examine
+from hmf_networks.nifti.write import GEOMETRY
 
-ROOT = Path(__file__).resolve().parent.parent
-GEOMETRY = (
-    *("pixdim", "xyzt_units", "qform_code", "sform_code", "srow_x", "srow_y", "srow_z"),
-    *("quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"),
-)
-RANGE = 1000.0  # of written volumes
 failures: list[str] = []
 
 
@@ -45,84 +53,6 @@ def claim(text: str, *, holds: bool) -> None:
     print(f"  {'ok  ' if holds else 'MISS'} {text}", flush=True)
     if not holds:
         failures.append(text)
-
-
-def small_weights(
-    folder: Path,
-    *,
-    sources: Sequence[str] = ("t1", "flair"),
-    pixel_mm: float = 4.0,
-    plane_size: Sequence[int] = (48, 64),
-    width: int = 4,
-) -> Path:
-    """A small network as it comes from its initialisation, with the model.json of a training."""
-    import torch
-
-    from hmf_networks.engines.checkpoint import BestModel
-    from hmf_networks.nets import HMFMambaINR
-
-    torch.manual_seed(0)
-    network = HMFMambaINR(
-        in_channels=len(sources),
-        width=width,
-        state_size=2,
-        num_residual_blocks=1,
-        inr_hidden_channels=8,
-        append_foreground=True,
-    )
-    task = {"sources": list(sources), "target": "t2", "pixel_mm": pixel_mm, "foreground_box": False}
-    hints = {"plane": "axial", "plane_size": list(plane_size)}
-    BestModel(str(folder / "model.pt"), network, task=task, hints=hints).save()
-    return folder / "model.pt"
-
-
-def command(source: Path | str, output: Path, weights: Path, *more: str) -> list[str]:
-    arguments = ["synthesize", str(source), str(output), "--target", "t2", "--weights", str(weights), *more]
-    return [sys.executable, "-m", "hmf_networks", *arguments]
-
-
-ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-
-
-def run(words: list[str], **options: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(words, capture_output=True, text=True, env=ENVIRONMENT, timeout=600, **options)
-
-
-def said(done: subprocess.CompletedProcess[str]) -> list[str]:
-    """Lines of standard error that no progress bar drew."""
-    lines = done.stderr.replace("\r", "\n").splitlines()
-    return [line for line in lines if line.strip() and "it/s]" not in line and "%|" not in line]
-
-
-def volumes(folder: Path) -> list[Path]:
-    return sorted(folder.rglob("*_synth*.nii.gz"))
-
-
-def litter(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob(".*") if path.name != ".bidsignore"]
-
-
-def hashes(folder: Path) -> dict[str, str]:
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in volumes(folder)
-    }
-
-
-def broken(folder: Path) -> list[Path]:
-    """Final files that are not whole."""
-    bad = []
-    for path in volumes(folder):
-        try:
-            examine(path)
-        except VolumeError:
-            bad.append(path)
-    for path in folder.rglob("*.json"):
-        try:
-            json.loads(path.read_text())
-        except ValueError:
-            bad.append(path)
-    return bad
 
 
 def study_killed(work: Path, seed: int) -> None:
@@ -135,17 +65,10 @@ def study_killed(work: Path, seed: int) -> None:
     num_broken = num_litter = num_wrong = num_cut = 0
     for number in range(20):
         output = work / f"killed-{number}"
-        process = subprocess.Popen(
-            command(work / "in", output, weights),
-            env=ENVIRONMENT,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        while process.poll() is None and not any(output.glob("*/.*.part")):
-            time.sleep(0.001)
+        process = begun(command(work / "in", output, weights), output, "*/.*.part")
         time.sleep(draw.uniform(0, 1.5))
         process.kill()
-        process.wait()
+        process.communicate()
         num_cut += len(volumes(output)) < len(expected)
         num_broken += len(broken(output))
         done = run(command(work / "in", output, weights, "--skip-existing"))
@@ -228,15 +151,6 @@ def study_together(work: Path, seed: int) -> None:
     claim(f"torchrun's exit {done.returncode}", holds=done.returncode != 0)
     worst = largest_difference(work / "ranks", work / "whole")
     claim(f"one process or two: {worst:.1e} of the range apart", holds=worst < 1e-5)
-
-
-def largest_difference(folder: Path, other: Path) -> float:
-    """Over all volumes of `folder`, as a share of the range."""
-    differences = [
-        np.abs(examine(path).values - examine(other / path.relative_to(folder)).values).max()
-        for path in volumes(folder)
-    ]
-    return float(max(differences) / RANGE)
 
 
 def study_memory(work: Path, seed: int) -> None:
@@ -324,25 +238,6 @@ def study_room(work: Path, seed: int) -> None:
                 done = run(command(work / "in", disk / "out", weights))
                 claim(f"read-only: exit {done.returncode}, {last(done)}", holds=done.returncode == 1)
                 claim("one line, no traceback", holds=len(said(done)) == 1)
-
-
-def last(done: subprocess.CompletedProcess[str]) -> str:
-    lines = said(done)
-    return f"'{lines[-1][:150]}'" if lines else "nothing said"
-
-
-@contextlib.contextmanager
-def full_disk(folder: Path, options: str = "size=300k") -> Iterator[Path | None]:
-    """A small tmpfs, where this user may mount one."""
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], capture_output=True
-    )
-    try:
-        yield folder if mounted.returncode == 0 else None
-    finally:
-        if mounted.returncode == 0:
-            subprocess.run(["umount", str(folder)], check=True)
 
 
 HOSTILE = (
@@ -485,14 +380,7 @@ def study_interrupted(work: Path, seed: int) -> None:
     simulate_subjects(work / "in", num_subjects=12, seed=seed, spacing_mm=4.0)
     for number, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
         output = work / number.name
-        process = subprocess.Popen(
-            command(work / "in", output, weights),
-            env=ENVIRONMENT,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-        )
-        while process.poll() is None and not any(output.glob("*/*.nii.gz")):
-            time.sleep(0.001)
+        process = begun(command(work / "in", output, weights), output, "*/*.nii.gz")
         start = time.perf_counter()
         process.send_signal(number)
         error = process.communicate()[1].decode()

@@ -16,6 +16,8 @@ from hmf_networks.outputs.failure import SubjectsFailed
 
 logger = logging.getLogger(__name__)
 
+Commands = Any  # argparse has no public name for what add_subparsers returns
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one sub-command; 0 all done, 1 it could not run, 2 some subjects failed and were named."""
@@ -57,8 +59,24 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--version", action="version", version=f"hmf {__version__} - research only, not a medical device"
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
+    commands: Commands = parser.add_subparsers(
+        dest="command", required=True, metavar="COMMAND", parser_class=_Parser
+    )
 
+    for add in (
+        _add_simulate,
+        _add_check,
+        _add_synthesize,
+        _add_evaluate,
+        _add_picture,
+        _add_cost,
+        _add_info,
+    ):
+        add(commands)
+    return parser
+
+
+def _add_simulate(commands: Commands) -> None:
     simulate = commands.add_parser("simulate", help="write simulated patients as NIfTI")
     simulate.add_argument("output_dir", type=Path, metavar="OUT")
     simulate.add_argument(
@@ -73,57 +91,21 @@ def _parser() -> argparse.ArgumentParser:
     )
     simulate.set_defaults(run=_simulate)
 
-    cost = commands.add_parser("cost", help="parameters and multiply-accumulates of a network")
-    cost.add_argument(
-        "--width", type=int, default=64, help="channels of the first stage (default %(default)s)"
-    )
-    cost.add_argument(
-        "--sources", type=int, default=2, metavar="S", help="source contrasts (default %(default)s)"
-    )
-    cost.add_argument(
-        "--size", type=int, nargs=2, default=(256, 256), metavar=("H", "W"), help="plane (default 256 256)"
-    )
-    cost.set_defaults(run=_cost)
 
-    picture = commands.add_parser("picture", help="draw volumes of one grid in three planes, one column each")
-    picture.add_argument("volumes", nargs="+", metavar="NAME=FILE", help="caption and NIfTI file")
-    picture.add_argument("--output", type=Path, required=True, metavar="PNG")
-    picture.set_defaults(run=_picture)
+def _simulate(options: argparse.Namespace) -> None:
+    from hmf_networks.data.phantom import simulate_subjects
 
-    evaluate = commands.add_parser("evaluate", help="score synthesised volumes against the true ones")
-    evaluate.add_argument(
-        "predictions", type=Path, metavar="PREDICTIONS", help="folder as `synthesize` writes it, or one NIfTI"
+    simulate_subjects(
+        options.output_dir,
+        num_subjects=options.subjects,
+        seed=options.seed,
+        layout=options.layout,
+        spacing_mm=options.spacing,
     )
-    evaluate.add_argument(
-        "truth", type=Path, metavar="TRUTH", help="dataset folder, datalist, or one NIfTI file"
-    )
-    evaluate.add_argument("--target", required=True, metavar="CONTRAST", help="what was synthesised, e.g. t2")
-    evaluate.add_argument(
-        "--output", type=Path, metavar="DIR", help="for scores.csv, scores.json, errors.json, worst/*.png"
-    )
-    evaluate.add_argument(
-        "--against",
-        type=Path,
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="OTHER",
-        help="other runs, to compare with",
-    )
-    evaluate.add_argument(
-        "--protocol",
-        nargs="+",
-        default=["volume"],
-        metavar="NAME",
-        help="volume, slice, affine, brasyn: docs/evaluation.md (default volume)",
-    )
-    evaluate.add_argument(
-        "--worst", type=int, default=3, metavar="N", help="subjects to list and draw (default %(default)s)"
-    )
-    evaluate.set_defaults(run=_evaluate)
+    logger.info("%d simulated subjects in %s", options.subjects, options.output_dir)
 
-    _add_synthesize(commands)
 
+def _add_check(commands: Commands) -> None:
     check = commands.add_parser("check", help="judge every file and subject, change nothing")
     check.add_argument("path", type=Path, metavar="PATH", help="file, folder, BIDS dataset or datalist")
     check.add_argument("--json", action="store_true", help="print the report as JSON")
@@ -131,12 +113,20 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--max-voxels", type=int, metavar="N", help="larger files are refused (default 2^28)")
     check.set_defaults(run=_check)
 
-    info = commands.add_parser("info", help="version, contrasts, folder layouts")
-    info.set_defaults(run=_info)
-    return parser
+
+def _check(options: argparse.Namespace) -> int:
+    import json
+
+    from hmf_networks.data.check import check_path, summary
+
+    limit = {} if options.max_voxels is None else {"max_voxels": options.max_voxels}
+    report = check_path(options.path, volume=options.volume, **limit)
+    logger.info("%s", json.dumps(report, indent=1) if options.json else summary(report))
+    rejected = any(entry["verdict"] == "reject" for entries in report.values() for entry in entries)
+    return 2 if rejected else 0
 
 
-def _add_synthesize(commands: Any) -> None:
+def _add_synthesize(commands: Commands) -> None:
     synthesize = commands.add_parser(
         "synthesize",
         help="make the missing contrast: NIfTI in, NIfTI out",
@@ -209,29 +199,85 @@ def _synthesize(options: argparse.Namespace) -> None:
     )
 
 
-def _check(options: argparse.Namespace) -> int:
-    import json
-
-    from hmf_networks.data.check import check_path, summary
-
-    limit = {} if options.max_voxels is None else {"max_voxels": options.max_voxels}
-    report = check_path(options.path, volume=options.volume, **limit)
-    logger.info("%s", json.dumps(report, indent=1) if options.json else summary(report))
-    rejected = any(entry["verdict"] == "reject" for entries in report.values() for entry in entries)
-    return 2 if rejected else 0
-
-
-def _simulate(options: argparse.Namespace) -> None:
-    from hmf_networks.data.phantom import simulate_subjects
-
-    simulate_subjects(
-        options.output_dir,
-        num_subjects=options.subjects,
-        seed=options.seed,
-        layout=options.layout,
-        spacing_mm=options.spacing,
+def _add_evaluate(commands: Commands) -> None:
+    evaluate = commands.add_parser("evaluate", help="score synthesised volumes against the true ones")
+    evaluate.add_argument(
+        "predictions", type=Path, metavar="PREDICTIONS", help="folder as `synthesize` writes it, or one NIfTI"
     )
-    logger.info("%d simulated subjects in %s", options.subjects, options.output_dir)
+    evaluate.add_argument(
+        "truth", type=Path, metavar="TRUTH", help="dataset folder, datalist, or one NIfTI file"
+    )
+    evaluate.add_argument("--target", required=True, metavar="CONTRAST", help="what was synthesised, e.g. t2")
+    evaluate.add_argument(
+        "--output", type=Path, metavar="DIR", help="for scores.csv, scores.json, errors.json, worst/*.png"
+    )
+    evaluate.add_argument(
+        "--against",
+        type=Path,
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="OTHER",
+        help="other runs, to compare with",
+    )
+    evaluate.add_argument(
+        "--protocol",
+        nargs="+",
+        default=["volume"],
+        metavar="NAME",
+        help="volume, slice, affine, brasyn: docs/evaluation.md (default volume)",
+    )
+    evaluate.add_argument(
+        "--worst", type=int, default=3, metavar="N", help="subjects to list and draw (default %(default)s)"
+    )
+    evaluate.set_defaults(run=_evaluate)
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from hmf_networks.reports.evaluate_files import evaluate_files
+
+    failures = evaluate_files(
+        options.predictions,
+        options.truth,
+        options.target,
+        output_dir=options.output,
+        against=options.against,
+        protocols=options.protocol,
+        num_worst=options.worst,
+    )
+    return 2 if failures else 0
+
+
+def _add_picture(commands: Commands) -> None:
+    picture = commands.add_parser("picture", help="draw volumes of one grid in three planes, one column each")
+    picture.add_argument("volumes", nargs="+", metavar="NAME=FILE", help="caption and NIfTI file")
+    picture.add_argument("--output", type=Path, required=True, metavar="PNG")
+    picture.set_defaults(run=_picture)
+
+
+def _picture(options: argparse.Namespace) -> None:
+    from hmf_networks.reports.picture import draw_files
+
+    pairs = [text.partition("=") for text in options.volumes]
+    for name, equals, path in pairs:
+        if not equals or not path:
+            raise ValueError(f"{name!r} is not NAME=FILE, e.g. t2=patient_t2.nii.gz")
+    draw_files({name: path for name, _, path in pairs}, options.output)
+    logger.info("picture: %s", options.output)
+
+
+def _add_cost(commands: Commands) -> None:
+    cost = commands.add_parser("cost", help="parameters and multiply-accumulates of a network")
+    cost.add_argument(
+        "--width", type=int, default=64, help="channels of the first stage (default %(default)s)"
+    )
+    cost.add_argument(
+        "--sources", type=int, default=2, metavar="S", help="source contrasts (default %(default)s)"
+    )
+    cost.add_argument(
+        "--size", type=int, nargs=2, default=(256, 256), metavar=("H", "W"), help="plane (default 256 256)"
+    )
+    cost.set_defaults(run=_cost)
 
 
 def _cost(options: argparse.Namespace) -> None:
@@ -249,30 +295,9 @@ def _cost(options: argparse.Namespace) -> None:
     )
 
 
-def _picture(options: argparse.Namespace) -> None:
-    from hmf_networks.reports.picture import draw_files
-
-    pairs = [text.partition("=") for text in options.volumes]
-    for name, equals, path in pairs:
-        if not equals or not path:
-            raise ValueError(f"{name!r} is not NAME=FILE, e.g. t2=patient_t2.nii.gz")
-    draw_files({name: path for name, _, path in pairs}, options.output)
-    logger.info("picture: %s", options.output)
-
-
-def _evaluate(options: argparse.Namespace) -> int:
-    from hmf_networks.reports.evaluate_files import evaluate_files
-
-    failures = evaluate_files(
-        options.predictions,
-        options.truth,
-        options.target,
-        output_dir=options.output,
-        against=options.against,
-        protocols=options.protocol,
-        num_worst=options.worst,
-    )
-    return 2 if failures else 0
+def _add_info(commands: Commands) -> None:
+    info = commands.add_parser("info", help="version, contrasts, folder layouts")
+    info.set_defaults(run=_info)
 
 
 def _info(_options: argparse.Namespace) -> None:

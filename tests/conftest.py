@@ -48,7 +48,7 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def small_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model.pt with its model.json: a small network from t1 and flair to t2, as it was initialised."""
-    from hmf_networks.engines.checkpoint import BestModel
+    from hmf_networks.engines.weights import BestModel
     from hmf_networks.nets import HMFMambaINR
 
     torch.manual_seed(0)

@@ -51,7 +51,9 @@ def test_each_fault_is_named_where_it_is(folder):
     assert found["BraTS-SIM-00002_000"] == ("reject", ["E_GRID"])
     assert "E_DUPLICATE" in found["BraTS-SIM-00003_000"][1]
     assert "E_DUPLICATE" in found["BraTS-SIM-00004_000"][1]
-    assert "BraTS-SIM-00002_000: E_GRID flair lies up to 3.00 mm from t1" in summary(report)
+    assert "BraTS-SIM-00002_000: E_GRID flair: its corners lie up to 3.00 mm from those of t1" in summary(
+        report
+    )
 
 
 def test_a_patient_in_two_parts_is_a_leak_by_name_and_by_voxels(folder, tmp_path):

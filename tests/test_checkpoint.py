@@ -13,15 +13,15 @@ from monai.networks.nets import PatchDiscriminator
 from torch import Tensor, nn
 
 from hmf_networks.engines import ConditionalGANTrainer, WeightAverage
-from hmf_networks.engines.checkpoint import (
+from hmf_networks.engines.checkpoint import TrainingCheckpoint
+from hmf_networks.engines.handlers import StopWithoutProgress, flat_then_linear
+from hmf_networks.engines.weights import (
     BestModel,
     LoadWeights,
     SaveUnvalidated,
-    TrainingCheckpoint,
     load_weights,
     trained_network,
 )
-from hmf_networks.engines.handlers import StopWithoutProgress, flat_then_linear
 
 
 class Scripted(Metric):

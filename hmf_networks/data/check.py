@@ -2,15 +2,14 @@
 
 import hashlib
 import logging
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import nibabel
-import numpy as np
-from numpy.typing import NDArray
+from nibabel.affines import voxel_sizes
 
 from hmf_networks.data.datalist import read_datalist
 from hmf_networks.data.folder import find_subjects
@@ -18,7 +17,7 @@ from hmf_networks.data.pair_check import compare_contrasts
 from hmf_networks.data.records import files_below, nifti_stem
 from hmf_networks.naming import CONTRASTS, TWICE, Record, is_named, subject_name
 from hmf_networks.nifti.codes import VolumeError
-from hmf_networks.nifti.geometry import GRID_TOLERANCE_MM, farthest_corner_mm
+from hmf_networks.nifti.geometry import grid_difference, upright
 from hmf_networks.nifti.header import MAX_VOXELS
 from hmf_networks.nifti.read import Volume, examine
 
@@ -175,22 +174,14 @@ def _records(root: Path) -> list[tuple[str, Record]]:
 
 def _grids(volumes: Mapping[str, Volume]) -> list[Entry]:
     """Contrasts that do not lie on the grid of the first."""
-    if not volumes:
-        return []
-    first_name, first = next(iter(volumes.items()))
     found = []
     for name, volume in volumes.items():
-        if volume.values.shape != first.values.shape:
-            sizes = " and ".join("x".join(map(str, v.values.shape)) for v in (volume, first))
-            problem, number = f"{name} and {first_name} have {sizes} voxels", 0.0
-        else:
-            number = farthest_corner_mm(first.values.shape, volume.header.affine, first.header.affine)
-            if number <= GRID_TOLERANCE_MM:
-                continue
-            problem = f"{name} lies up to {number:.2f} mm from {first_name} by its header"
-        found.append(
-            _finding("E_GRID", [first_name, name], number, f"{problem}; use --regrid or resample it")
-        )
+        first_name, first = next(iter(volumes.items()))
+        grids = (volume.header.shape, volume.header.affine, first.header.shape, first.header.affine)
+        difference = grid_difference(*grids, first_name)
+        if difference is not None:
+            text = f"{name}: {difference.text}; use --regrid or resample it"
+            found.append(_finding("E_GRID", [first_name, name], difference.mm, text))
     return found
 
 
@@ -199,23 +190,16 @@ def _fit(volumes: Mapping[str, Volume], findings: Iterable[Entry]) -> list[Entry
     elsewhere = {
         name for finding in findings if finding["code"] == "E_GRID" for name in finding["contrasts"][1:]
     }
-    together = {name: volume for name, volume in volumes.items() if name not in elsewhere}
-    if len(together) < 2:
+    turned = {
+        name: upright(volume.values, volume.header.affine)
+        for name, volume in volumes.items()
+        if name not in elsewhere
+    }
+    if len(turned) < 2:
         return []
-    upright, spacing_mm = {}, [1.0, 1.0, 1.0]
-    for name, volume in together.items():
-        upright[name], spacing_mm = _upright(volume.values, volume.header.affine)
-    return [_finding(*found) for found in compare_contrasts(upright, spacing_mm)]
-
-
-def _upright(
-    values: NDArray[np.float32], affine: NDArray[np.float64]
-) -> tuple[NDArray[np.float32], list[float]]:
-    """In RAS+ order, with the voxel size along each axis."""
-    orientation = nibabel.io_orientation(affine)
-    sizes = np.linalg.norm(affine[:3, :3], axis=0)
-    spacing_mm = [float(sizes[int(axis)]) for axis in np.argsort(orientation[:, 0])]
-    return nibabel.apply_orientation(values, orientation), spacing_mm
+    spacing_mm = voxel_sizes(next(iter(turned.values()))[1]).tolist()
+    findings_there = compare_contrasts({name: values for name, (values, _) in turned.items()}, spacing_mm)
+    return [_finding(*finding) for finding in findings_there]
 
 
 def _mark_doubles(subjects: Sequence[Entry], records: Sequence[Record], judge: _Judge) -> None:
@@ -252,7 +236,8 @@ def _mark_leaks(subjects: Sequence[Entry], found: Sequence[tuple[str, Record]]) 
 
 
 def _finding(code: str, contrasts: Iterable[str], number: float, message: str) -> Entry:
-    return {"code": code, "contrasts": list(contrasts), "number": round(float(number), 3), "message": message}
+    number = round(float(number), 3) if math.isfinite(number) else 0.0  # strict JSON has no infinity
+    return {"code": code, "contrasts": list(contrasts), "number": number, "message": message}
 
 
 def _add(subject: Entry, finding: Entry) -> None:

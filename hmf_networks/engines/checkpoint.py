@@ -1,37 +1,25 @@
-"""The files of a training run: `last.pt`, from which it goes on, and `model.pt`, the best generator so far.
-
-Beside the latter stands `model.json`, what it was trained for, and who loads the weights is held to it.
+"""`last.pt`, all of a training run, from which it goes on.
 
 MONAI's CheckpointSaver writes in place, so a killed run leaves a broken file, and forgets the best metric on
-resume (docs/decisions.md#checkpoints). Both files are written whole or not at all and hold tensors and plain
+resume (docs/decisions.md#checkpoints). This file is written whole or not at all and holds tensors and plain
 numbers only.
 """
 
-import hashlib
-import io
 import itertools
-import json
 import logging
-import pickle
-import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed
 from ignite.engine import Engine, Events
-from monai.inferers import Inferer
-from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
 from hmf_networks.atomic import write_whole
-from hmf_networks.hashing import file_hash
-from hmf_networks.naming import check_switch, check_weights
+from hmf_networks.engines.weights import MODEL_FILES, is_first_process, to_bytes
+from hmf_networks.naming import check_switch
 
 logger = logging.getLogger(__name__)
-
-MODEL_FILES = ("model.pt", "model.json")
 
 
 class TrainingCheckpoint:
@@ -61,7 +49,7 @@ class TrainingCheckpoint:
         """Move the files of an earlier run to `earlier-1`, `earlier-2`, ...: nothing is overwritten."""
         files = [self.path.with_name(name) for name in (self.path.name, *MODEL_FILES)]
         files = [path for path in files if path.exists()]
-        if self.is_ours or not files or not _is_first_process():
+        if self.is_ours or not files or not is_first_process():
             return
         folder = next(
             path for n in itertools.count(1) if not (path := self.path.with_name(f"earlier-{n}")).exists()
@@ -72,7 +60,7 @@ class TrainingCheckpoint:
         logger.warning("%s held an earlier run: moved to %s", self.path.parent, folder)
 
     def save(self, engine: Engine) -> None:
-        if not _is_first_process():
+        if not is_first_process():
             return
         content = {name: thing.state_dict() for name, thing in self.objects.items()}
         progress = {"epoch": engine.state.epoch, "iteration": engine.state.iteration}
@@ -80,7 +68,7 @@ class TrainingCheckpoint:
             progress["best_metric"] = float(self.evaluator.state.best_metric)
             progress["best_metric_epoch"] = int(self.evaluator.state.best_metric_epoch)
         content |= {"progress": progress, "random_state": torch.get_rng_state()}
-        write_whole(self.path, _to_bytes(content))
+        write_whole(self.path, to_bytes(content))
         self.is_ours = True
 
     def load(self, engine: Engine) -> None:
@@ -105,7 +93,7 @@ class TrainingCheckpoint:
         if self.evaluator is not None and "best_metric" in progress:
             self.evaluator.state.best_metric = progress["best_metric"]
             self.evaluator.state.best_metric_epoch = progress["best_metric_epoch"]
-        if _is_first_process():  # the state is its own; the others go on with draws of theirs
+        if is_first_process():  # the state is its own; the others go on with draws of theirs
             torch.set_rng_state(content["random_state"])
         logger.info("resumed from %s after epoch %d", self.path, engine.state.epoch)
         if engine.state.max_epochs is not None and engine.state.epoch >= engine.state.max_epochs:
@@ -113,180 +101,3 @@ class TrainingCheckpoint:
                 "all %d epochs are done; raise flat_epochs or decay_epochs", engine.state.max_epochs
             )
         self.is_ours = True
-
-
-class BestModel:
-    """Handler of the evaluator: write the network's weights whenever the key metric is the best so far.
-
-    Args:
-        path: "<ckpt_dir>/model.pt"; what the weights are for goes into model.json beside it.
-        network: whose weights.
-        task: plain data, e.g. sources, target and pixel_mm; who loads the weights is held to it.
-        hints: more plain data, for whoever builds a workflow around the weights.
-
-    model.json also holds the network's arguments and the weights' SHA-256.
-    """
-
-    def __init__(
-        self,
-        path: str,
-        network: torch.nn.Module,
-        *,
-        task: Mapping[str, Any] | None = None,
-        hints: Mapping[str, Any] | None = None,
-    ) -> None:
-        self.path = Path(path)
-        self.network = getattr(network, "module", network)
-        self.task = task or {}
-        self.hints = hints or {}
-
-    def attach(self, engine: Engine) -> None:
-        engine.add_event_handler(Events.COMPLETED, self.save_best)
-
-    def save_best(self, engine: Engine) -> None:
-        if engine.state.best_metric_epoch == engine.state.epoch:
-            self.save()
-            logger.info("best so far, %.4f: %s", engine.state.best_metric, self.path)
-
-    def save(self) -> None:
-        if not _is_first_process():
-            return
-        weights = _to_bytes(self.network.state_dict())
-        hashes = [hashlib.sha256(weights).hexdigest()]
-        if self.path.exists():  # killed between the two files, the weights of before are still good
-            hashes.append(file_hash(self.path))
-        about = {
-            **self.task,
-            **self.hints,
-            "network": getattr(self.network, "arguments", None),
-            "network_class": type(self.network).__name__,
-            "sha256": hashes,
-        }
-        write_whole(_task_path(self.path), json.dumps(about, indent=2) + "\n")
-        write_whole(self.path, weights)
-
-
-class SaveUnvalidated:
-    """Handler of the trainer: at its end, save the last weights where no validation chose any."""
-
-    def __init__(self, evaluator: Engine, best_model: BestModel) -> None:
-        self.evaluator = evaluator
-        self.best_model = best_model
-
-    def attach(self, engine: Engine) -> None:
-        engine.add_event_handler(Events.COMPLETED, self)
-
-    def __call__(self, _engine: Engine) -> None:
-        if self.evaluator.state.best_metric_epoch < 1:
-            self.best_model.save()
-            logger.warning("no subject to validate on: %s is of the last epoch", self.best_model.path)
-
-
-class LoadWeights:
-    """Handler of an evaluator: `load_weights` before the first step; a config can be read without weights."""
-
-    def __init__(self, network: torch.nn.Module, path: str, *, task: Mapping[str, Any] | None = None) -> None:
-        self.network = getattr(network, "module", network)
-        self.path = path
-        self.task = task
-
-    def attach(self, engine: Engine) -> None:
-        engine.add_event_handler(Events.STARTED, lambda: load_weights(self.network, self.path, self.task))
-
-
-def load_weights(
-    network: torch.nn.Module, path: str, task: Mapping[str, Any] | None = None
-) -> torch.nn.Module:
-    """The network with the weights of `path`: tensors only, nothing is unpickled.
-
-    Raises:
-        FileNotFoundError, ValueError: no such file; no plain tensors in it, weights of another network, or
-            of another task than `task` or other bytes than the model.json beside them tells of.
-    """
-    check_weights(path)
-    about = what_for(path)
-    _check_hash(path, about)
-    _check_task(path, about, task or {})
-    try:
-        weights = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise ValueError(f"ckpt_path {path} is no file of plain tensors, or a broken one") from error
-    if not isinstance(weights, Mapping) or not all(isinstance(value, Tensor) for value in weights.values()):
-        raise ValueError(
-            f"ckpt_path {path} holds more than plain tensors; give the weights of a network alone"
-        )
-    try:
-        network.load_state_dict(weights)
-    except (RuntimeError, TypeError) as error:
-        reason = textwrap.shorten(str(error).splitlines()[-1], 200)
-        raise ValueError(
-            f"ckpt_path {path} holds weights of another network than network_def: {reason}"
-        ) from error
-    return network
-
-
-def what_for(path: str | Path) -> dict[str, Any]:
-    """What model.json says of the weights beside it: task, network, hash. Empty where there is none.
-
-    Raises:
-        ValueError: it cannot be read.
-    """
-    task_path = _task_path(Path(path))
-    if not task_path.is_file():
-        return {}
-    try:
-        content = json.loads(task_path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{task_path} cannot be read ({error}); fetch it again with its weights") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{task_path} does not tell what the weights beside it are for; fetch it again")
-    return content
-
-
-def _check_hash(path: str | Path, about: Mapping[str, Any]) -> None:
-    if "sha256" not in about:
-        logger.warning("%s: no hash is pinned beside it, so nobody can tell whether it was changed", path)
-    elif file_hash(path) not in about["sha256"]:
-        raise ValueError(
-            f"ckpt_path {path} is not the file that {_task_path(Path(path)).name} tells of: "
-            "its SHA-256 differs; fetch both again"
-        )
-
-
-def _check_task(path: str | Path, about: Mapping[str, Any], task: Mapping[str, Any]) -> None:
-    """Weights do not show what they were trained for, and a wrong contrast may look like a right one."""
-    for key, wanted in task.items():
-        if key in about and about[key] != wanted:
-            raise ValueError(
-                f"ckpt_path {path} was trained with {key} {about[key]}, not {wanted}: "
-                f"name the config files of the training, or set {key} ({_task_path(Path(path)).name} says so)"
-            )
-
-
-def _task_path(path: Path) -> Path:
-    return path.with_suffix(".json")
-
-
-def trained_network(
-    network: torch.nn.Module,
-    path: str,
-    inferer: Inferer,
-    device: torch.device,
-    task: Mapping[str, Any] | None = None,
-) -> Callable[[Tensor], Tensor] | None:
-    """Volumes through a network with its weights, ready to be called; None, logged, without weights."""
-    if not Path(path).is_file():
-        logger.info("no weights %s: that method is left out", path)
-        return None
-    network = load_weights(network, path, task).to(device).eval()
-    return lambda image: inferer(image.to(device), network)
-
-
-def _to_bytes(content: Mapping[str, Any]) -> bytes:
-    buffer = io.BytesIO()
-    torch.save(dict(content), buffer)
-    return buffer.getvalue()
-
-
-def _is_first_process() -> bool:
-    return not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0

@@ -8,8 +8,8 @@ from typing import Any
 from monai.bundle import ConfigWorkflow
 
 from hmf_networks.engines.bundle_run import check_key, keys_of, told_to_users
-from hmf_networks.engines.checkpoint import what_for
 from hmf_networks.engines.device import choose_device
+from hmf_networks.engines.weights import what_for
 from hmf_networks.naming import LOOSE, Record, check_contrasts
 
 NETWORK = "HMFMambaINR"

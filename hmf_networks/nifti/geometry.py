@@ -1,7 +1,9 @@
 """Where a volume lies: the matrix from voxels to millimetres, RAS+, and what speaks against it."""
 
 import itertools
+import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import nibabel
 import numpy as np
@@ -72,6 +74,33 @@ def farthest_corner_mm(shape: Sequence[int], affine: Affine, other: Affine) -> f
     """The largest distance between the places that two matrices give the corners of a volume."""
     corners = np.array([(*corner, 1.0) for corner in itertools.product(*((0, size - 1) for size in shape))])
     return float(np.linalg.norm((corners @ (affine - other).T)[:, :3], axis=1).max())
+
+
+class GridDifference(NamedTuple):
+    """In words, and in mm at the farthest corner: inf where not even the shapes agree."""
+
+    text: str
+    mm: float
+
+
+def grid_difference(
+    shape: Sequence[int], affine: Affine, first_shape: Sequence[int], first_affine: Affine, first_name: str
+) -> GridDifference | None:
+    """How a grid differs from the first one; None where they are one, but for rounding."""
+    if tuple(shape) != tuple(first_shape):
+        text = f"grid {tuple(shape)} is not {tuple(first_shape)}, that of {first_name}"
+        return GridDifference(text, math.inf)
+    mm = farthest_corner_mm(shape, affine, first_affine)
+    if mm <= GRID_TOLERANCE_MM:
+        return None
+    return GridDifference(f"its corners lie up to {mm:.2f} mm from those of {first_name}", mm)
+
+
+def upright(values: NDArray[np.float32], affine: Affine) -> tuple[NDArray[np.float32], Affine]:
+    """Axes swapped and flipped so that they run right, to the front and up; nothing is interpolated."""
+    orientation = nibabel.io_orientation(affine)
+    place = affine @ nibabel.orientations.inv_ornt_aff(orientation, values.shape)
+    return nibabel.apply_orientation(values, orientation), place
 
 
 def _has(warnings: Sequence[Warned], code: str) -> bool:

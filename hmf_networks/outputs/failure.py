@@ -59,7 +59,7 @@ def told(error: BaseException) -> tuple[str, str, str]:
             code, cause = "E_WRITE", error.strerror or str(error)
         case _:
             code, cause = "E_FAILED", f"{type(error).__name__}: {error}"
-    return code, cause.splitlines()[0], SUBJECT_ERRORS[code].cure
+    return code, (cause.splitlines() or ["nothing is known"])[0], SUBJECT_ERRORS[code].cure
 
 
 def _without_folders(text: str) -> str:

@@ -3,13 +3,12 @@
 from pathlib import Path
 from typing import NamedTuple
 
-import nibabel
 import numpy as np
 from nibabel.affines import voxel_sizes
 from numpy.typing import NDArray
 
 from hmf_networks.nifti.codes import VolumeError
-from hmf_networks.nifti.geometry import GRID_TOLERANCE_MM, farthest_corner_mm
+from hmf_networks.nifti.geometry import grid_difference, upright
 from hmf_networks.nifti.read import read_volume
 
 
@@ -27,19 +26,13 @@ class Upright(NamedTuple):
 
 def read_upright(path: str | Path) -> Upright:
     """Axes are swapped and flipped, nothing is interpolated. Raises VolumeError."""
-    values, affine = read_volume(path)
-    orientation = nibabel.io_orientation(affine)
-    turned = affine @ nibabel.orientations.inv_ornt_aff(orientation, values.shape)
-    return Upright(np.ascontiguousarray(nibabel.apply_orientation(values, orientation)), turned, str(path))
+    values, affine = upright(*read_volume(path))
+    return Upright(np.ascontiguousarray(values), affine, str(path))
 
 
 def check_same_grid(volume: Upright, first: Upright) -> None:
-    """Raise VolumeError E_GRID unless `volume` has the shape of `first` and its corners within 0.1 mm."""
-    shape, cure = first.values.shape, "resample it onto that grid"
-    if volume.values.shape != shape:
-        problem = f"grid {volume.values.shape} in RAS order is not {shape}, that of {first.path}"
-        raise VolumeError("E_GRID", volume.path, problem, cure)
-    distance_mm = farthest_corner_mm(shape, volume.affine, first.affine)
-    if distance_mm > GRID_TOLERANCE_MM:
-        problem = f"its corners lie up to {distance_mm:.2f} mm from those of {first.path}"
-        raise VolumeError("E_GRID", volume.path, problem, cure)
+    """Raise VolumeError E_GRID unless both lie on one grid."""
+    grids = (volume.values.shape, volume.affine, first.values.shape, first.affine)
+    difference = grid_difference(*grids, first.path)
+    if difference is not None:
+        raise VolumeError("E_GRID", volume.path, difference.text, "resample it onto that grid")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from hmf_networks.naming import TWICE, check_switch
 from hmf_networks.nifti.codes import VolumeError
-from hmf_networks.nifti.geometry import GRID_TOLERANCE_MM, farthest_corner_mm
+from hmf_networks.nifti.geometry import grid_difference
 from hmf_networks.nifti.header import MAX_VOXELS
 from hmf_networks.nifti.read import read_volume
 from hmf_networks.transforms.intensity import background_value
@@ -96,7 +96,7 @@ class LoadContrastsd(MapTransform):
         return _Placed(*read_volume(path, volume=self.volume, max_voxels=self.max_voxels), Path(path).name)
 
     def _on_grid(self, other: _Placed, path: str, first: _Placed) -> _Placed:
-        problem = _grid_problem(first, other)
+        problem = _difference(other, first)
         if problem is None:
             return other
         if not self.regrid:
@@ -112,7 +112,7 @@ class LoadContrastsd(MapTransform):
             if error.code != "E_NO_SIGNAL":  # a healthy subject has an empty segmentation
                 raise
             return np.zeros_like(first.values)
-        problem = _grid_problem(first, region)
+        problem = _difference(region, first)
         if problem is not None:
             raise VolumeError("E_GRID", record["label"], problem)
         return (region.values > 0).astype(np.float32)
@@ -132,13 +132,11 @@ def _check_plane(volume: _Placed, path: str) -> None:
         raise VolumeError("E_TOO_LARGE", path, problem, "correct its voxel sizes")
 
 
-def _grid_problem(first: _Placed, other: _Placed) -> str | None:
-    if first.values.shape != other.values.shape:
-        return f"grid {other.values.shape} is not {first.values.shape}, that of {first.name}"
-    distance_mm = farthest_corner_mm(first.values.shape, first.affine, other.affine)
-    if distance_mm <= GRID_TOLERANCE_MM:
-        return None
-    return f"its corners lie up to {distance_mm:.2f} mm from those of {first.name}"
+def _difference(other: _Placed, first: _Placed) -> str | None:
+    difference = grid_difference(
+        other.values.shape, other.affine, first.values.shape, first.affine, first.name
+    )
+    return None if difference is None else difference.text
 
 
 def _regridded(other: _Placed, first: _Placed) -> NDArray[np.float32]:

@@ -9,7 +9,6 @@ from concurrent.futures import Future, wait
 from pathlib import Path
 from typing import Any, Protocol
 
-import nibabel
 import numpy as np
 import torch
 from monai.data import MetaTensor
@@ -22,6 +21,7 @@ from hmf_networks.atomic import write_whole
 from hmf_networks.background import in_background
 from hmf_networks.hashing import file_hash
 from hmf_networks.naming import beside, check_switch, output_path
+from hmf_networks.nifti.geometry import upright
 from hmf_networks.nifti.read import read_header
 from hmf_networks.nifti.write import encode_like
 from hmf_networks.transforms.intensity import OUTPUT_MAXIMUM
@@ -153,13 +153,10 @@ class SaveSynthesisd(MapTransform):
 
     def _picture(self, sample: Mapping[Hashable, Any], values: NDArray[np.float32]) -> bytes:
         affine = read_header(sample["source_paths"][0]).affine
-        orientation = nibabel.io_orientation(affine)
-        synthesised = nibabel.apply_orientation(values, orientation)
+        synthesised, place = upright(values, affine)
         volumes = {name: _numpy(channel) for name, channel in zip(self.sources, sample["image"], strict=True)}
         volumes[f"{self.target} (synthetic)"] = synthesised / OUTPUT_MAXIMUM * 2 - 1
-        zooms = voxel_sizes(affine)
-        spacing_mm = [float(zooms[int(axis)]) for axis in np.argsort(orientation[:, 0])]
-        return three_planes_png(volumes, spacing_mm)
+        return three_planes_png(volumes, voxel_sizes(place).tolist())
 
 
 def _check_back_on_grid(prediction: torch.Tensor, source_path: str) -> None:

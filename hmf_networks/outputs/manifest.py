@@ -29,6 +29,7 @@ class Manifest:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._seen: dict[str, tuple[tuple[int, int, int], Any]] = {}  # of thousands of outputs, parsed once
 
     def outputs(self) -> dict[str, dict[str, Any]]:
         """Relative path -> what is known of the output."""
@@ -42,7 +43,7 @@ class Manifest:
         failed: Mapping[str, str] | None = None,
     ) -> None:
         """Note a run, or outputs that were made, or a subject that failed."""
-        with self._alone():
+        with _Alone(self.folder):
             content = self._load(MANIFEST, {})
             outputs = content.get("outputs", {}) | {key: dict(value) for key, value in (made or {}).items()}
             content = {"run": dict(run or content.get("run", {})), "outputs": dict(sorted(outputs.items()))}
@@ -57,16 +58,18 @@ class Manifest:
             elif before:
                 (self.folder / ERRORS).unlink(missing_ok=True)
 
-    def _alone(self) -> "_Alone":
-        return _Alone(self.folder)
-
     def _load(self, name: str, empty: Any) -> Any:
         path = self.folder / name
         if not path.is_file():
             return empty
+        stat = path.stat()
+        state = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
+        if name in self._seen and self._seen[name][0] == state:
+            return self._seen[name][1]
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             if _is_sound(content) and isinstance(content, type(empty)):
+                self._seen[name] = (state, content)
                 return content
         except ValueError:
             pass

@@ -300,7 +300,11 @@ def study_names(work: Path, seed: int) -> None:
     datalist = {"testing": [{"patient": "../../x", "t1": str(t1), "flair": str(flair)}]}
     (work / "list.json").write_text(json.dumps(datalist))
     done = run(command(work / "list.json", work / "cage" / "out3", weights))
-    claim(f"patient ../../x of a datalist: exit {done.returncode}", holds=done.returncode == 1)
+    codes = [entry["code"] for entry in json.loads((work / "cage" / "out3" / "errors.json").read_text())]
+    claim(
+        f"patient ../../x of a datalist: exit {done.returncode}, {codes}",
+        holds=(done.returncode, codes) == (2, ["E_NAME"]),
+    )
     (work / "elsewhere").mkdir()
     (work / "linked").mkdir()
     (work / "linked" / "a b").symlink_to(work / "elsewhere")

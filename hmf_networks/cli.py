@@ -22,6 +22,7 @@ Commands = Any  # argparse has no public name for what add_subparsers returns
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one sub-command; 0 all done, 1 it could not run, 2 some subjects failed and were named."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    logging.raiseExceptions = False  # `| head` closes what is logged to
     options = _parser().parse_args(arguments)
     try:
         return options.run(options) or 0
@@ -38,9 +39,14 @@ class _Parser(argparse.ArgumentParser):
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**{"allow_abbrev": False} | arguments)
+        self._is_inner = False
 
     def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]
-        known, unknown = super().parse_known_args(args, namespace)
+        if self._is_inner or self._subparsers is not None:
+            return super().parse_known_args(args, namespace)
+        self._is_inner = True  # what follows calls this method
+        known, unknown = self.parse_known_intermixed_args(args, namespace)  # IN --target t2 OUT
+        self._is_inner = False
         if unknown:
             self.error(f"unrecognized arguments: {' '.join(unknown)}")
         return known, unknown
@@ -48,10 +54,26 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> None:  # type: ignore[override]
         known = [option for action in self._actions for option in action.option_strings]
         wrong = message.removeprefix("unrecognized arguments: ").split()
+        if "invalid choice: " in message and self._subparsers is not None:
+            choices = self._subparsers._group_actions[0].choices
+            message = unknown_word("command", message.split("'")[1], choices or ())
         if message.startswith("unrecognized arguments") and wrong[0].startswith("-"):
             message = unknown_word("option", wrong[0], known)
         self.print_usage(sys.stderr)
         self.exit(1, f"{self.prog}: error: {message}\n")
+
+
+def _path(text: str) -> Path:
+    """An empty one, of a variable that is not set, would be the folder one happens to be in."""
+    if not text:
+        raise argparse.ArgumentTypeError("the path is empty")
+    return Path(text)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text} is not 0, 1, 2 ...")
+    return int(text)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -78,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_simulate(commands: Commands) -> None:
     simulate = commands.add_parser("simulate", help="write simulated patients as NIfTI")
-    simulate.add_argument("output_dir", type=Path, metavar="OUT")
+    simulate.add_argument("output_dir", type=_path, metavar="OUT")
     simulate.add_argument(
         "--subjects", type=int, default=8, metavar="N", help="number of patients (default %(default)s)"
     )
@@ -106,10 +128,17 @@ def _simulate(options: argparse.Namespace) -> None:
 
 
 def _add_check(commands: Commands) -> None:
-    check = commands.add_parser("check", help="judge every file and subject, change nothing")
-    check.add_argument("path", type=Path, metavar="PATH", help="file, folder, BIDS dataset or datalist")
+    check = commands.add_parser(
+        "check",
+        help="judge every file and subject, change nothing",
+        description="Judge every file and subject; nothing is changed.",
+        epilog="Ends with 0 where all is well, even if a file has warnings; with 2 where a file cannot be "
+        "used or something speaks against a subject (a shift, a mirrored or exchanged contrast, a copy); "
+        "with 1 where nothing could be checked.",
+    )
+    check.add_argument("path", type=_path, metavar="PATH", help="file, folder, BIDS dataset or datalist")
     check.add_argument("--json", action="store_true", help="print the report as JSON")
-    check.add_argument("--volume", type=int, metavar="N", help="which volume of 4-D files, counted from 0")
+    check.add_argument("--volume", type=_count, metavar="N", help="which volume of 4-D files, counted from 0")
     check.add_argument("--max-voxels", type=int, metavar="N", help="larger files are refused (default 2^28)")
     check.set_defaults(run=_check)
 
@@ -122,8 +151,8 @@ def _check(options: argparse.Namespace) -> int:
     limit = {} if options.max_voxels is None else {"max_voxels": options.max_voxels}
     report = check_path(options.path, volume=options.volume, **limit)
     logger.info("%s", json.dumps(report, indent=1) if options.json else summary(report))
-    rejected = any(entry["verdict"] == "reject" for entries in report.values() for entry in entries)
-    return 2 if rejected else 0
+    is_wrong = any(entry["verdict"] == "reject" for entry in report["files"])
+    return 2 if is_wrong or any(entry["verdict"] != "accept" for entry in report["subjects"]) else 0
 
 
 def _add_synthesize(commands: Commands) -> None:
@@ -135,24 +164,30 @@ def _add_synthesize(commands: Commands) -> None:
     )
     add = synthesize.add_argument
     add(
-        "paths", nargs="+", type=Path, metavar="IN OUT", help="folder, BIDS dataset, datalist or file; folder"
+        "paths",
+        nargs="+",
+        type=_path,
+        metavar="IN OUT",
+        help="folder, BIDS dataset, datalist or file; folder",
     )
     add("--target", required=True, metavar="CONTRAST", help=f"what to make: {', '.join(CONTRASTS)}")
     for name in CONTRASTS:
-        add(f"--{name}", type=Path, metavar="FILE", help=f"a single {name} file, in place of IN")
-    add("--weights", type=Path, metavar="FILE", help="model.pt, with its model.json (default: the bundle's)")
+        add(f"--{name}", type=_path, metavar="FILE", help=f"a single {name} file, in place of IN")
+    add("--weights", type=_path, metavar="FILE", help="model.pt, with its model.json (default: the bundle's)")
     add(
         "--bundle",
-        type=Path,
+        type=_path,
         metavar="DIR",
         help="folder of the bundle (default: the one beside the package)",
     )
-    add("--config", type=Path, action="append", default=[], metavar="FILE", help="config laid over inference")
+    add(
+        "--config", type=_path, action="append", default=[], metavar="FILE", help="config laid over inference"
+    )
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the config")
     add("--overwrite", action="store_true", help="replace outputs that exist")
     add("--skip-existing", action="store_true", help="keep outputs that are what manifest.json says")
     add("--regrid", action="store_true", help="resample sources of other grids onto that of the first")
-    add("--volume", type=int, metavar="N", help="which volume of 4-D files, counted from 0")
+    add("--volume", type=_count, metavar="N", help="which volume of 4-D files, counted from 0")
     add("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or mps (default %(default)s)")
     add("--precision", metavar="NAME", help="auto, fp32 or bf16")
     add("--batch-size", type=int, metavar="N", help="planes at a time (default: what memory holds)")
@@ -168,8 +203,16 @@ def _synthesize(options: argparse.Namespace) -> None:
     loose = {name: getattr(options, name) for name in CONTRASTS if getattr(options, name) is not None}
     if len(options.paths) != (1 if loose else 2):
         wanted = "one path, the output file" if loose else "two paths, IN and OUT"
-        raise ValueError(f"{len(options.paths)} path(s) given: {wanted} is wanted; see hmf synthesize --help")
+        raise ValueError(f"{len(options.paths)} path(s) given, not {wanted}; see hmf synthesize --help")
     output = options.paths[-1]
+    if not loose and output.name.lower().endswith((".nii", ".nii.gz")):
+        raise ValueError(
+            f"OUT {output} is the name of a file; name a folder, or give files by --t1 and the like"
+        )
+    if options.target in loose:
+        raise ValueError(
+            f"--{options.target} is what is to be made; leave it out, or choose another --target"
+        )
     overrides: dict[str, Any] = {
         "overwrite": options.overwrite,
         "skip_existing": options.skip_existing,
@@ -202,18 +245,21 @@ def _synthesize(options: argparse.Namespace) -> None:
 def _add_evaluate(commands: Commands) -> None:
     evaluate = commands.add_parser("evaluate", help="score synthesised volumes against the true ones")
     evaluate.add_argument(
-        "predictions", type=Path, metavar="PREDICTIONS", help="folder as `synthesize` writes it, or one NIfTI"
+        "predictions",
+        type=_path,
+        metavar="PREDICTIONS",
+        help="folder as `synthesize` writes it, or one NIfTI",
     )
     evaluate.add_argument(
-        "truth", type=Path, metavar="TRUTH", help="dataset folder, datalist, or one NIfTI file"
+        "truth", type=_path, metavar="TRUTH", help="dataset folder, datalist, or one NIfTI file"
     )
     evaluate.add_argument("--target", required=True, metavar="CONTRAST", help="what was synthesised, e.g. t2")
     evaluate.add_argument(
-        "--output", type=Path, metavar="DIR", help="for scores.csv, scores.json, errors.json, worst/*.png"
+        "--output", type=_path, metavar="DIR", help="for scores.csv, scores.json, errors.json, worst/*.png"
     )
     evaluate.add_argument(
         "--against",
-        type=Path,
+        type=_path,
         nargs="+",
         action="extend",
         default=[],
@@ -251,7 +297,7 @@ def _evaluate(options: argparse.Namespace) -> int:
 def _add_picture(commands: Commands) -> None:
     picture = commands.add_parser("picture", help="draw volumes of one grid in three planes, one column each")
     picture.add_argument("volumes", nargs="+", metavar="NAME=FILE", help="caption and NIfTI file")
-    picture.add_argument("--output", type=Path, required=True, metavar="PNG")
+    picture.add_argument("--output", type=_path, required=True, metavar="PNG")
     picture.set_defaults(run=_picture)
 
 

@@ -1,10 +1,14 @@
-"""What a file holds, as one number: to know it again."""
+"""What files hold, as one number: to know it again."""
 
 import hashlib
 from pathlib import Path
 
 
-def file_hash(path: str | Path) -> str:
-    """SHA-256 of the content, in hexadecimal."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def file_hash(*paths: str | Path) -> str:
+    """SHA-256, in hexadecimal, of the content of a file, or of several, one after the other."""
+    known = hashlib.sha256()
+    for path in paths:
+        with Path(path).open("rb") as file:
+            while chunk := file.read(2**20):
+                known.update(chunk)
+    return known.hexdigest()

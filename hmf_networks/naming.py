@@ -14,7 +14,9 @@ Record = dict[str, str]
 CONTRASTS = ("t1", "t1c", "t2", "flair", "pd")
 LAYOUTS = ("bids", "ixi", "brats", "datalist")
 RECORD_KEYS = ("patient", "session", "layout", *CONTRASTS, "label")
-TWICE = "twice"  # key of a record that has a contrast in two files: says so
+RESERVED = ("manifest.json", "errors.json")  # of an output folder: no subject may be called so
+TWICE = "twice"  # key of a record that has a contrast in two files, or the name of another: says so
+UNLISTED = "unlisted"  # key of a record in the place of a folder that cannot be looked into: says so
 LOOSE = "loose"  # the layout of files named one by one; key "output" then names the file to write
 BIDS_SUFFIXES = {
     "t1": "T1w",
@@ -55,6 +57,8 @@ def check_switch(name: str, value: object) -> bool:
 
 def check_weights(path: str | Path) -> None:
     """Raise FileNotFoundError unless weights are there."""
+    if Path(path).is_dir():
+        raise FileNotFoundError(f"ckpt_path {path} is a folder; point it to the model.pt in it")
     if not Path(path).is_file():
         raise FileNotFoundError(
             f"ckpt_path {path}: no weights there; train first, or point ckpt_path to a model.pt"
@@ -67,7 +71,13 @@ def subject_name(record: Mapping[str, str]) -> str:
     Raises ValueError when it could not be a plain file name: a patient '../x' would write elsewhere.
     """
     name = "_".join(part for part in (record["patient"], record.get("session", "")) if part)
-    if not name or name.startswith(".") or any(letter in "/\\" or letter < " " for letter in name):
+    is_taken = name.casefold() in RESERVED
+    if (
+        not name
+        or is_taken
+        or name.startswith(".")
+        or any(letter in "/\\" or letter < " " for letter in name)
+    ):
         raise ValueError(
             f"subject {name!r} is no file name; use letters, digits, '-' and '_' for patient and session"
         )

@@ -49,6 +49,7 @@ def test_each_fault_is_named_where_it_is(folder):
     assert rejected == {broken.name: ["E_TRUNCATED"], "notes.mgz": ["E_NOT_NIFTI"]}
     found = verdicts(report)
     assert found["BraTS-SIM-00002_000"] == ("reject", ["E_GRID"])
+    assert found["BraTS-SIM-00001_000"] == ("reject", ["E_TRUNCATED"])
     assert "E_DUPLICATE" in found["BraTS-SIM-00003_000"][1]
     assert "E_DUPLICATE" in found["BraTS-SIM-00004_000"][1]
     assert "BraTS-SIM-00002_000: E_GRID flair: its corners lie up to 3.00 mm from those of t1" in summary(
@@ -76,6 +77,34 @@ def test_a_contrast_in_two_files_is_named(folder):
     path = scans(folder, 1, "t1n")
     nibabel.load(path).to_filename(path.with_suffix(""))
     assert verdicts(check_path(folder))["BraTS-SIM-00001_000"] == ("reject", ["E_AMBIGUOUS"])
+
+
+def test_names_that_differ_in_case_alone_are_told(folder):
+    scan = scans(folder, 1, "t1n")
+    other = folder / "other"
+    other.mkdir()
+    values = nibabel.load(scan)
+    changed = nibabel.Nifti1Image(np.asarray(values.dataobj)[::-1], values.affine)
+    changed.to_filename(other / scan.name.replace("BraTS-SIM", "brats-sim"))
+    found = verdicts(check_path(folder))
+    assert "W_NAME" in found["BraTS-SIM-00001_000"][1]
+    assert "W_NAME" in found["brats-sim-00001_000"][1]
+
+
+def test_a_spelling_of_the_path_changes_no_verdict(folder, monkeypatch):
+    (folder.parent / "link").symlink_to(folder)
+    monkeypatch.chdir(folder.parent)
+    nibabel.Nifti1Image(np.zeros((8, 8, 8), np.uint8), np.eye(4)).to_filename(scans(folder, 1, "seg"))
+    report = check_path(folder)
+    assert {entry["verdict"] for entry in report["subjects"]} <= {"accept", "reject"}
+    assert check_path(folder.name) == check_path("link") == report
+
+
+def test_files_of_no_subject_are_counted(folder):
+    shutil.copy(scans(folder, 1, "t1n"), folder / "scan (copy).nii.gz")
+    assert "1 of the files belong to no subject by their names, e.g. scan (copy).nii.gz" in summary(
+        check_path(folder)
+    )
 
 
 def test_nothing_is_changed(folder):

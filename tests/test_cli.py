@@ -71,6 +71,7 @@ def test_info_names_contrasts_and_layouts(caplog):
         (["evaluate", "P", "T", "--taget", "t2", "--target", "t2"], "--target"),
         (["info", "--hepl"], "--help"),
         (["simulate", "OUT", "--subject", "2"], "--subjects"),
+        (["synthesise", "IN", "OUT"], "synthesize"),
     ],
     ids=" ".join,
 )
@@ -86,7 +87,18 @@ def test_a_misspelt_option_is_answered_with_the_one_that_was_meant(
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["synthesise"], ["simulate"], ["info", "extra"], ["cost", "--size", "3"]], ids=" ".join
+    "arguments",
+    [
+        [],
+        ["synthesise"],
+        ["simulate"],
+        ["info", "extra"],
+        ["cost", "--size", "3"],
+        ["check", ""],
+        ["synthesize", "IN", "", "--target", "t2"],
+        ["check", "IN", "--volume", "-1"],
+    ],
+    ids=" ".join,
 )
 def test_a_command_line_that_makes_no_sense_ends_with_1(capsys, arguments):
     with pytest.raises(SystemExit) as end:

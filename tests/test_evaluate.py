@@ -209,12 +209,30 @@ def test_a_label_on_another_grid_would_name_the_wrong_voxels_and_is_refused(tmp_
     assert "p0_seg.nii.gz: its corners lie up to 1.00 mm" in caplog.text
 
 
-def test_when_nobody_can_be_scored_all_are_named_and_the_tables_are_empty(tmp_path, truth):
+def test_where_no_names_meet_nothing_is_written(tmp_path, truth, capsys):
     save_prediction(tmp_path / "run", "stranger", as_network_sees(head()))
+    assert evaluate(tmp_path / "run", truth, "--output", tmp_path / "out") == 1
+    assert "no prediction belongs to a subject of the truth: there e.g. p0, here e.g. stranger" in (
+        capsys.readouterr().err
+    )
+    assert not (tmp_path / "out").exists()
+
+
+def test_when_nobody_can_be_scored_all_are_named_and_the_tables_are_empty(tmp_path, truth):
+    save_prediction(tmp_path / "run", "p0", np.full(SHAPE, np.nan))
     assert evaluate(tmp_path / "run", truth, "--output", tmp_path / "out", "--against", truth) == 1
     assert evaluate(tmp_path / "run", truth, "--output", tmp_path / "out") == 2
-    assert len(errors_in(tmp_path / "out")) == 8
+    assert len(errors_in(tmp_path / "out")) == 7
     assert json.loads((tmp_path / "out/scores.json").read_text())["rows"] == []
+
+
+def test_a_prediction_with_one_nan_is_refused_and_not_scored(tmp_path, truth):
+    run = save_run(tmp_path / "run", 0.1)
+    spoilt = as_network_sees(head())
+    spoilt[2, 2, 2] = np.nan
+    save_prediction(run, "p1", spoilt)
+    assert evaluate(run, truth, "--output", tmp_path / "out") == 2
+    assert errors_in(tmp_path / "out") == {"p1": "E_NONFINITE"}
 
 
 def test_what_has_no_partner_is_named_and_the_others_are_scored(tmp_path, truth):

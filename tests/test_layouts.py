@@ -1,6 +1,8 @@
 """Layouts: every naming of a folder gives the same kind of record. The files are empty; names decide."""
 
+import errno
 import logging
+import os
 import subprocess
 import sys
 
@@ -8,6 +10,8 @@ import pytest
 
 from hmf_networks.data.folder import find_subjects
 from hmf_networks.naming import subject_name
+from hmf_networks.nifti.codes import VolumeError
+from hmf_networks.transforms.load import LoadContrastsd
 
 IXI = [
     f"IXI{number}-Guys-0828-{contrast}.nii.gz" for number in ("002", "012") for contrast in ("T1", "T2", "PD")
@@ -220,8 +224,75 @@ def test_the_same_contrast_found_twice_is_refused_with_both_paths(tmp_path, firs
     touch(tmp_path, first, second)
     with pytest.raises(ValueError, match="has t1 twice") as refusal:
         find_subjects(tmp_path, ["t1"])
-    assert str(tmp_path / first) in str(refusal.value)
-    assert str(tmp_path / second) in str(refusal.value)
+    names = [name.removeprefix("sub-1/anat/") for name in (first, second)]  # as far as they differ
+    assert f"t1 twice: {names[0]} and {names[1]}; keep" in str(refusal.value)
+
+
+def test_of_two_layouts_in_one_folder_that_of_most_complete_subjects_is_taken_and_the_other_told(
+    tmp_path, caplog
+):
+    bids_names = [f"sub-{n}/anat/sub-{n}_{suffix}.nii.gz" for n in (1, 2) for suffix in ("T1w", "T2w")]
+    touch(tmp_path, "003_t1.nii", "IXI004-HH-1-T1.nii.gz", *bids_names[:3])
+    assert [record["patient"] for record in find_subjects(tmp_path, ["t1"])] == ["1", "2"]
+    assert "1 subject(s) named as ixi left out, e.g. IXI004: bids is the layout of most" in caplog.text
+    assert "1 subject(s) named as brats left out, e.g. 003: bids is the layout of most" in caplog.text
+    touch(tmp_path, "003_t2.nii", "005_t1.nii", "005_t2.nii")
+    assert [record["patient"] for record in find_subjects(tmp_path, ["t1", "t2"])] == ["003", "005"]
+
+
+def test_a_part_of_a_bids_dataset_may_be_given(tmp_path):
+    names = [f"sub-1/ses-{n}/anat/sub-1_ses-{n}_{suffix}.nii.gz" for n in "12" for suffix in ("T1w", "T2w")]
+    touch(tmp_path, "sub-2/anat/sub-2_T1w.nii.gz", *names)
+    for part, sessions in (("sub-1", ["1", "2"]), ("sub-1/ses-2", ["2"]), ("sub-1/ses-1/anat", ["1"])):
+        records = find_subjects(tmp_path / part, ["t1", "t2"])
+        assert [(record["patient"], record["session"]) for record in records] == [("1", s) for s in sessions]
+
+
+def test_stubs_that_macos_packs_into_archives_are_no_scans(tmp_path):
+    touch(tmp_path, "001_t1.nii.gz", "__MACOSX/001_t1.nii.gz", "__MACOSX/._001_t1.nii.gz")
+    (record,) = find_subjects(tmp_path, ["t1"])
+    assert record["t1"] == str(tmp_path / "001_t1.nii.gz")
+
+
+@pytest.mark.parametrize(
+    "names", [("001_t1.nii.gz", "002_t1.nii.gz"), ("sub-1/anat/sub-1_T1w.nii", "sub-2/anat/sub-2_T1w.nii")]
+)
+def test_a_link_to_nowhere_is_a_scan_that_whoever_reads_it_names(tmp_path, names):
+    """A dataset whose content was not fetched: git-annex, DataLad."""
+    touch(tmp_path, names[0])
+    link = tmp_path / names[1]
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(tmp_path / "not" / "fetched")
+    assert [record["t1"] for record in find_subjects(tmp_path, ["t1"])] == [str(tmp_path / n) for n in names]
+
+
+def test_not_strict_a_folder_that_cannot_be_looked_into_stands_there_as_a_record(tmp_path, monkeypatch):
+    touch(tmp_path, "sub-1/anat/sub-1_T1w.nii", "sub-2/anat/sub-2_T1w.nii")
+    scandir = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("sub-2/anat"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    first, second = find_subjects(tmp_path, ["t1"], strict=False)
+    assert first["patient"] == "1"
+    assert second["patient"] == "sub-2_anat"
+    with pytest.raises(VolumeError, match=r"^E_MISSING .*folder anat cannot be looked into \(Permission"):
+        LoadContrastsd(["t1"])(second)
+
+
+def test_not_strict_namesakes_are_refused_alone(tmp_path):
+    touch(tmp_path, "BraTS-GLI-00001_000_t1.nii", "BraTS-GLI-00001-000-t1n.nii", "002_t1.nii")
+    with pytest.raises(ValueError, match="subject BraTS-GLI-00001_000 is there twice"):
+        find_subjects(tmp_path, ["t1"])
+    records = find_subjects(tmp_path, ["t1"], strict=False)
+    for record in records:
+        code = "E_EMPTY" if record["patient"] == "002" else "E_AMBIGUOUS"
+        with pytest.raises(VolumeError, match=f"^{code} "):
+            LoadContrastsd(["t1"])(record)
+    assert len(records) == 3
 
 
 def test_a_misspelt_layout_or_contrast_is_answered_with_a_suggestion(tmp_path):

@@ -1,20 +1,24 @@
 """The output folder: nothing replaced unasked, nothing made twice, everything written down, no litter."""
 
 import errno
+import hashlib
 import json
 import multiprocessing
 import pickle
+import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from hmf_networks.atomic import write_whole
+from hmf_networks.atomic import sweep, write_whole
 from hmf_networks.hashing import file_hash
-from hmf_networks.naming import output_path
+from hmf_networks.naming import beside, output_path
 from hmf_networks.nifti.codes import VolumeError
-from hmf_networks.outputs.claim import claim, sweep
+from hmf_networks.outputs import bids
+from hmf_networks.outputs.claim import claim
 from hmf_networks.outputs.failure import SUBJECT_ERRORS, SubjectError, SubjectsFailed, failure
 from hmf_networks.outputs.folder import OutputFolder, report
 from hmf_networks.outputs.manifest import Manifest
@@ -31,11 +35,11 @@ def files_in(folder: Path) -> list[str]:
 
 
 def test_of_two_claims_one_gets_the_file(tmp_path):
-    first = claim(tmp_path / "a" / "a.nii.gz")
-    assert claim(tmp_path / "a" / "a.nii.gz") is None
-    assert claim(tmp_path / "a" / "b.nii.gz") is not None  # another file of the same folder
+    first = claim(tmp_path / "a" / "a.nii.gz", tmp_path)
+    assert claim(tmp_path / "a" / "a.nii.gz", tmp_path) is None
+    assert claim(tmp_path / "a" / "b.nii.gz", tmp_path) is not None  # another file of the same folder
     first.release()
-    assert claim(tmp_path / "a" / "a.nii.gz") is not None
+    assert claim(tmp_path / "a" / "a.nii.gz", tmp_path) is not None
 
 
 def test_of_many_threads_one_gets_the_file(tmp_path):
@@ -43,7 +47,7 @@ def test_of_many_threads_one_gets_the_file(tmp_path):
 
     def try_it():
         begin.wait(PATIENCE)
-        got.append(claim(tmp_path / "a" / "a.nii.gz"))
+        got.append(claim(tmp_path / "a" / "a.nii.gz", tmp_path))
 
     threads = [threading.Thread(target=try_it) for _ in range(8)]
     for thread in threads:
@@ -57,7 +61,7 @@ def test_a_claim_holds_against_another_process_and_ends_with_it(tmp_path):
     here, there = FORK.Pipe()
 
     def hold():
-        mine = claim(tmp_path / "a.nii.gz")
+        mine = claim(tmp_path / "a.nii.gz", tmp_path)
         there.send(mine is not None)
         there.recv()  # until it is killed
 
@@ -66,25 +70,25 @@ def test_a_claim_holds_against_another_process_and_ends_with_it(tmp_path):
     try:
         assert here.poll(PATIENCE)
         assert here.recv()
-        assert claim(tmp_path / "a.nii.gz") is None
+        assert claim(tmp_path / "a.nii.gz", tmp_path) is None
     finally:
         process.kill()
         process.join(PATIENCE)
-    mine = claim(tmp_path / "a.nii.gz")
+    mine = claim(tmp_path / "a.nii.gz", tmp_path)
     assert mine is not None
     mine.release()
     assert files_in(tmp_path) == []  # the killed one's lock included
 
 
 def test_after_a_release_no_lock_and_no_empty_folder_is_left(tmp_path):
-    mine = claim(tmp_path / "a" / "a.nii.gz")
+    mine = claim(tmp_path / "a" / "a.nii.gz", tmp_path)
     mine.release()
     assert files_in(tmp_path) == []
     mine.release()  # once more does no harm
-    mine = claim(tmp_path / "a" / "b" / "c" / "a.nii.gz")
+    mine = claim(tmp_path / "a" / "b" / "c" / "a.nii.gz", tmp_path)
     mine.release()
     assert files_in(tmp_path) == []
-    mine = claim(tmp_path / "a" / "a.nii.gz")
+    mine = claim(tmp_path / "a" / "a.nii.gz", tmp_path)
     mine.path.write_bytes(b"made")
     mine.release()
     assert files_in(tmp_path) == ["a", "a/a.nii.gz"]
@@ -95,19 +99,21 @@ def test_a_file_in_the_way_of_a_folder_is_an_error_and_no_endless_wait(tmp_path)
     (tmp_path / "b").symlink_to(tmp_path / "absent")
     for name in "ab":
         with pytest.raises(FileExistsError):
-            claim(tmp_path / name / "a.nii.gz", wait=True)
+            claim(tmp_path / name / "a.nii.gz", tmp_path, wait=True)
 
 
 def test_a_waiting_claim_gets_the_file_after_the_release(tmp_path):
-    first, got = claim(tmp_path / "a" / "a.nii.gz"), []
-    waiting = threading.Thread(target=lambda: got.append(claim(tmp_path / "a" / "a.nii.gz", wait=True)))
+    first, got = claim(tmp_path / "a" / "a.nii.gz", tmp_path), []
+    waiting = threading.Thread(
+        target=lambda: got.append(claim(tmp_path / "a" / "a.nii.gz", tmp_path, wait=True))
+    )
     waiting.start()
     waiting.join(0.1)
     assert got == []
     first.release()
     waiting.join(PATIENCE)
     assert got[0] is not None
-    assert claim(tmp_path / "a" / "a.nii.gz") is None
+    assert claim(tmp_path / "a" / "a.nii.gz", tmp_path) is None
     got[0].release()
     assert files_in(tmp_path) == []
 
@@ -120,7 +126,7 @@ def test_a_claim_changes_hands_many_times_and_is_never_held_twice(tmp_path):
         for _ in range(30):
             mine = None
             while mine is None:
-                mine = claim(tmp_path / "a" / "a.nii.gz")
+                mine = claim(tmp_path / "a" / "a.nii.gz", tmp_path)
             holders.append(1)
             most.append(len(holders))
             holders.pop()
@@ -140,11 +146,13 @@ def test_a_claim_changes_hands_many_times_and_is_never_held_twice(tmp_path):
 def test_the_litter_of_a_killed_writer_is_swept_with_a_claim(tmp_path, name):
     stem = name.removesuffix(".gz").removesuffix(".nii")
     for suffix in (name.removeprefix(stem), ".json", ".png"):
-        (tmp_path / f".{stem}{suffix}.0123456789abcdef.part").write_bytes(b"half")
-    (tmp_path / f".{stem}b.nii.gz.0123.part").write_bytes(b"another's")
+        (tmp_path / f".{stem}{suffix}.{'0123456789abcdef' * 2}.part").write_bytes(b"half")
+    others = [f".{stem}{other}.{'0123456789abcdef' * 2}.part" for other in ("b.nii.gz", ".run2.nii.gz")]
+    for other in others:
+        (tmp_path / other).write_bytes(b"of another output")
     (tmp_path / f"{stem}.json").write_bytes(b"whole")
-    claim(tmp_path / name).release()
-    assert files_in(tmp_path) == sorted([f".{stem}b.nii.gz.0123.part", f"{stem}.json"])
+    claim(tmp_path / name, tmp_path).release()
+    assert files_in(tmp_path) == sorted([*others, f"{stem}.json"])
 
 
 def test_sweeping_knows_the_parts_that_write_whole_leaves(tmp_path, monkeypatch):
@@ -169,10 +177,14 @@ def failed(name: str) -> dict[str, str]:
     return {"subject": name, "code": "E_FAILED", "cause": "x", "cure": "y"}
 
 
+def told(name: str, target: str = "t2") -> dict[str, str]:
+    return {**failed(name), "target": target}
+
+
 def test_two_writers_of_a_manifest_lose_nothing(tmp_path):
     def write(start: int) -> None:
         for number in range(start, 40, 2):
-            Manifest(tmp_path).update(made=made(f"{number:02d}"), failed=failed(f"bad{number:02d}"))
+            Manifest(tmp_path).update("t2", made=made(f"{number:02d}"), failed=failed(f"bad{number:02d}"))
 
     process = FORK.Process(target=write, args=(0,))
     process.start()
@@ -188,19 +200,22 @@ def test_two_writers_of_a_manifest_lose_nothing(tmp_path):
 def test_errors_go_when_their_subjects_are_made_and_the_file_with_the_last(tmp_path):
     manifest = Manifest(tmp_path)
     for name in ("b", "a", "b"):
-        manifest.update(failed=failed(name))
+        manifest.update("t2", failed=failed(name))
     errors = tmp_path / "errors.json"
-    assert json.loads(errors.read_text()) == [failed("a"), failed("b")]  # each once, sorted
-    manifest.update(made=made("a"))
-    assert json.loads(errors.read_text()) == [failed("b")]
-    manifest.update(made=made("b"))
+    assert json.loads(errors.read_text()) == [told("a"), told("b")]  # each once, sorted
+    manifest.update("t2", made=made("a"))
+    assert json.loads(errors.read_text()) == [told("b")]
+    manifest.update("t1", made=made("b"), failed=failed("c"))  # another contrast
+    assert json.loads(errors.read_text()) == [told("b"), told("c", "t1")]
+    manifest.update("t1", fine=["c"])
+    manifest.update("t2", made=made("b"))
     assert not errors.exists()
 
 
 def test_a_manifest_keeps_outputs_of_earlier_runs_and_tells_of_the_last(tmp_path):
-    Manifest(tmp_path).update(made=made("a", sha256="1"), run={"target": "t1"})
-    Manifest(tmp_path).update(made=made("b"), run={"target": "t2"})
-    Manifest(tmp_path).update(made=made("a", sha256="2"))
+    Manifest(tmp_path).update("t2", made=made("a", sha256="1"), run={"target": "t1"})
+    Manifest(tmp_path).update("t2", made=made("b"), run={"target": "t2"})
+    Manifest(tmp_path).update("t2", made=made("a", sha256="2"))
     content = json.loads((tmp_path / "manifest.json").read_text())
     assert content == {
         "run": {"target": "t2"},
@@ -215,27 +230,69 @@ def test_a_manifest_keeps_outputs_of_earlier_runs_and_tells_of_the_last(tmp_path
         b"[]",
         b"\xff\xfe",
         b'{"outputs": []}',
-        b'{"outputs": {"a": 1}}',
         b'{"run": 3}',
-        b'{"outputs": {"a": {}}}',
+        b'{"name": "of another program"}',
+        b"[" * 100_000,
     ],
 )
 def test_an_unreadable_manifest_is_moved_aside(tmp_path, caplog, content):
     (tmp_path / "manifest.json").write_bytes(content)
     manifest = Manifest(tmp_path)
     assert manifest.outputs() == {}
-    manifest.update(made=made("a"))
+    manifest.update("t2", made=made("a"))
     assert manifest.outputs() == made("a")
-    assert (tmp_path / "manifest-unreadable.json").read_bytes() == content
-    assert "cannot be read: moved to manifest-unreadable.json" in caplog.text
+    assert (tmp_path / "manifest-unreadable-1.json").read_bytes() == content
+    assert "cannot be read: moved to manifest-unreadable-1.json" in caplog.text
+
+
+def test_of_two_damaged_manifests_both_are_kept(tmp_path):
+    for number in (1, 2):
+        (tmp_path / "manifest.json").write_text("{")
+        assert Manifest(tmp_path).outputs() == {}
+        assert (tmp_path / f"manifest-unreadable-{number}.json").read_text() == "{"
+
+
+@pytest.mark.parametrize("entry", [1, {}, {**made("b")["b/b.nii.gz"], "sources": []}])
+def test_an_entry_of_another_version_is_not_relied_on_and_the_others_are(tmp_path, entry):
+    content = {"outputs": {"b": entry, **made("a")}}
+    (tmp_path / "manifest.json").write_text(json.dumps(content))
+    Manifest(tmp_path).check()
+    assert Manifest(tmp_path).outputs() == made("a")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("manifest.json", '{"name": "web app"}'), ("errors.json", "{}"), ("errors.json", "[1]")],
+)
+def test_a_file_of_another_program_under_such_a_name_stops_the_run(folder, record, name, content):
+    write_whole(folder / name, content)
+    with pytest.raises(ValueError, match=rf"{name} is not one of ours and would be lost; choose another"):
+        OutputFolder(folder, "t2", overwrite=True).open([record])
+    assert (folder / name).read_text() == content
+
+
+def test_a_manifest_that_cannot_be_read_or_written_is_one_line(folder, record, monkeypatch):
+    (folder / "manifest.json").mkdir(parents=True)
+    with pytest.raises(PermissionError, match=r"manifest.json cannot be read \(Is a directory\)"):
+        OutputFolder(folder, "t2").open([record])
+    (folder / "manifest.json").rmdir()
+    outputs = OutputFolder(folder, "t2")
+    outputs.open([record])
+    monkeypatch.setattr("hmf_networks.outputs.manifest.write_whole", no_room)
+    with pytest.raises(PermissionError, match=r"manifest.json cannot be written \(No space left"):
+        outputs.close({}, {"made": []})
+
+
+def no_room(*_):
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 @pytest.mark.parametrize("content", [b"[", b"{}", b"[1]", b'[{"code": "E_FAILED"}]'])
 def test_unreadable_errors_are_moved_aside(tmp_path, content):
     (tmp_path / "errors.json").write_bytes(content)
-    Manifest(tmp_path).update(failed=failed("a"))
-    assert json.loads((tmp_path / "errors.json").read_text()) == [failed("a")]
-    assert (tmp_path / "errors-unreadable.json").read_bytes() == content
+    Manifest(tmp_path).update("t2", failed=failed("a"))
+    assert json.loads((tmp_path / "errors.json").read_text()) == [told("a")]
+    assert (tmp_path / "errors-unreadable-1.json").read_bytes() == content
 
 
 # The folder
@@ -265,8 +322,16 @@ def folder(tmp_path) -> Path:
 def make(outputs: OutputFolder, record: dict[str, str], content: str = "a volume") -> Path:
     """As SaveSynthesisd does it."""
     path = outputs.folder / output_path(record, outputs.target)
-    write_whole(path, content)
     sources = {name: file_hash(record[name]) for name in ("t1", "flair")}
+    sidecar = {
+        "Sha256": hashlib.sha256(content.encode()).hexdigest(),
+        "SourcesSha256": sources,
+        "WeightsSha256": outputs.weights_hash,
+        "SettingsSha256": outputs.settings_hash(),
+        "GeneratedBy": bids.GENERATOR,
+    }
+    write_whole(beside(path, ".json"), json.dumps(sidecar))
+    write_whole(path, content)
     outputs.written(record, file_hash(path), sources)
     return path
 
@@ -280,7 +345,7 @@ def earlier(folder, record, weights) -> Path:
     return make(outputs, record)
 
 
-def again(folder: Path, record: dict[str, str], weights: Path, **options: bool) -> tuple[str, OutputFolder]:
+def again(folder: Path, record: dict[str, str], weights: Path, **options: Any) -> tuple[str, OutputFolder]:
     outputs = OutputFolder(folder, "t2", weights_path=str(weights), **options)
     outputs.open([record])
     standing = outputs.claim(record)
@@ -302,7 +367,7 @@ def test_what_is_written_stands_in_the_manifest_with_all_it_depends_on(folder, r
     assert (entry["subject"], entry["target"]) == ("a", "t2")
     assert abs(entry["finished"] - time.time()) < PATIENCE
     assert outputs.fates == {"made": ["a"], "skipped": [], "elsewhere": [], "failed": []}
-    assert files_in(folder) == ["a", "a/a_t2_synth.nii.gz", "manifest.json"]
+    assert files_in(folder) == ["a", "a/a_t2_synth.json", "a/a_t2_synth.nii.gz", "manifest.json"]
 
 
 def test_the_hash_of_the_settings_depends_on_them_and_not_on_their_order(folder):
@@ -317,7 +382,7 @@ def test_outputs_that_exist_stop_the_run_before_it_begins(folder, record, weight
     other = {"patient": "b", "session": "", "layout": "brats"}
     outputs = OutputFolder(folder, "t2", weights_path=str(weights))
     with pytest.raises(
-        FileExistsError, match=rf"^1 output\(s\) exist already, e\.g\. {earlier}; set overwrite"
+        FileExistsError, match=rf"^1 output\(s\) exist already, e\.g\. {earlier}; ask for overwrite"
     ):
         outputs.open([other, record])
     outputs.open([other])
@@ -357,7 +422,7 @@ def test_with_skip_existing_what_is_as_it_was_is_left_alone(folder, record, weig
     assert standing == "done"
     assert outputs.fates["skipped"] == ["a"]
     assert earlier.stat().st_mtime_ns == before
-    assert files_in(folder) == ["a", "a/a_t2_synth.nii.gz", "manifest.json"]
+    assert files_in(folder) == ["a", "a/a_t2_synth.json", "a/a_t2_synth.nii.gz", "manifest.json"]
 
 
 def change_output(earlier: Path, _record: dict[str, str], _weights: Path) -> None:
@@ -376,10 +441,13 @@ def change_weights(_earlier: Path, _record: dict[str, str], weights: Path) -> No
     weights.write_text("better weights")
 
 
-def forget(earlier: Path, _record: dict[str, str], _weights: Path) -> None:
-    """Killed between volume and manifest."""
-    earlier.with_name("a_t2_synth.json").write_text(json.dumps({"Sha256": file_hash(earlier)}))
-    (earlier.parent.parent / "manifest.json").unlink()
+def drop_sidecar(earlier: Path, _record: dict[str, str], _weights: Path) -> None:
+    beside(earlier, ".json").unlink()
+
+
+def other_sidecar(earlier: Path, _record: dict[str, str], _weights: Path) -> None:
+    """Killed between sidecar and volume."""
+    beside(earlier, ".json").write_text('{"Sha256": "of a newer volume"}')
 
 
 @pytest.mark.parametrize(
@@ -389,7 +457,8 @@ def forget(earlier: Path, _record: dict[str, str], _weights: Path) -> None:
         (change_source, "its sources have changed"),
         (drop_source, "its sources have changed"),
         (change_weights, "it was made with other weights"),
-        (forget, "the run that wrote it was killed before it was done"),
+        (drop_sidecar, "its sidecar is lost"),
+        (other_sidecar, "its sidecar is lost"),
     ],
 )
 def test_with_skip_existing_what_has_changed_is_made_again_and_the_reason_told(
@@ -401,22 +470,113 @@ def test_with_skip_existing_what_has_changed_is_made_again_and_the_reason_told(
     assert f"a/a_t2_synth.nii.gz is made again: {reason}" in caplog.text
 
 
+@pytest.mark.usefixtures("earlier")
+def test_with_skip_existing_other_settings_are_a_reason_too(folder, record, weights, caplog):
+    again(folder, record, weights, skip_existing=True, settings={"volume": 1})
+    assert "a/a_t2_synth.nii.gz is made again: it was made with other settings" in caplog.text
+
+
+@pytest.mark.parametrize("manifest", [None, "{", '{"run": {}, "outputs": {}}'])
+def test_where_the_manifest_is_lost_an_output_is_known_by_its_sidecar(
+    folder, record, weights, earlier, manifest
+):
+    before = json.loads((folder / "manifest.json").read_text())["outputs"]["a/a_t2_synth.nii.gz"]
+    (folder / "manifest.json").unlink()
+    if manifest is not None:
+        (folder / "manifest.json").write_text(manifest)
+    modified = earlier.stat().st_mtime_ns
+    standing, outputs = again(folder, record, weights, skip_existing=True)
+    assert (standing, outputs.fates["skipped"]) == ("done", ["a"])
+    assert earlier.stat().st_mtime_ns == modified
+    now = json.loads((folder / "manifest.json").read_text())["outputs"]["a/a_t2_synth.nii.gz"]
+    assert {key: now[key] for key in now if key != "finished"} == {
+        key: before[key] for key in now if key != "finished"
+    }
+
+
+def test_an_output_never_replaces_a_scan_whatever_was_asked(folder, record, earlier):
+    for contrast, options in (("t1", {"overwrite": True}), ("flair", {"skip_existing": True})):
+        other = {"patient": "b", "session": "", "layout": "datalist", contrast: str(earlier)}
+        outputs = OutputFolder(folder, "t2", **options)
+        outputs.open([record, other])
+        with pytest.raises(SubjectError, match=r"^E_SOURCE a/a_t2_synth\.nii\.gz is one of the scans"):
+            outputs.claim(record)
+    assert earlier.read_text() == "a volume"
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("a_t2_synth.json", '{"EchoTime": 0.1}'), ("a_t2_synth.json", "["), ("a_t2_synth.png", "")],
+)
+def test_a_file_of_others_beside_an_output_is_in_the_way(folder, record, name, content):
+    write_whole(folder / "a" / name, content)
+    with pytest.raises(FileExistsError, match=rf"^1 output\(s\) exist already, e\.g\. .*{name}"):
+        OutputFolder(folder, "t2").open([record])
+    outputs = OutputFolder(folder, "t2", skip_existing=True)
+    outputs.open([record])
+    with pytest.raises(SubjectError, match=rf"^E_EXISTS a/{name} exists, and nothing says whose it is"):
+        outputs.claim(record)
+    outputs = OutputFolder(folder, "t2", overwrite=True)
+    outputs.open([record])
+    assert outputs.claim(record) == "free"
+    assert (folder / "a" / name).read_text() == content
+
+
+def test_a_sidecar_of_a_killed_run_is_not_in_the_way(folder, record):
+    write_whole(folder / "a" / "a_t2_synth.json", json.dumps({"GeneratedBy": bids.GENERATOR}))
+    write_whole(folder / "a" / "a_t2_synth.png", "")
+    outputs = OutputFolder(folder, "t2")
+    outputs.open([record])
+    assert outputs.claim(record) == "free"
+
+
+def test_outputs_of_a_raw_bids_dataset_go_elsewhere(tmp_path):
+    scan = tmp_path / "sub-01" / "ses-1" / "anat" / "sub-01_ses-1_T1w.nii.gz"
+    record = {"patient": "01", "session": "1", "layout": "bids", "t1": str(scan)}
+    with pytest.raises(
+        ValueError, match=r"is the BIDS dataset itself; choose another, e\.g\. .*derivatives/hmf$"
+    ):
+        OutputFolder(tmp_path, "t2").open([record])
+    OutputFolder(tmp_path / "derivatives" / "hmf", "t2").open([record])
+
+
+@pytest.mark.usefixtures("earlier")
+def test_a_clock_that_was_ahead_does_not_stop_overwriting(folder, record, weights):
+    content = json.loads((folder / "manifest.json").read_text())
+    content["outputs"]["a/a_t2_synth.nii.gz"]["finished"] += 3600.0
+    (folder / "manifest.json").write_text(json.dumps(content))
+    assert again(folder, record, weights, overwrite=True)[0] == "free"
+
+
+def test_a_run_that_comes_to_nothing_leaves_no_folder_that_it_made(tmp_path, record):
+    (tmp_path / "there").mkdir()
+    for name in ("new", "there"):
+        outputs = OutputFolder(tmp_path / name, "t2")
+        outputs.open([record])
+        assert outputs.claim(record) == "free"
+        outputs.release_all()
+        outputs.abandon()
+    assert not (tmp_path / "new").exists()
+    assert files_in(tmp_path / "there") == []
+
+
 @pytest.mark.parametrize("sidecar", [None, "{}", '{"Sha256": "0"}', "[]", "{"])
 def test_with_skip_existing_an_output_that_nobody_speaks_of_is_never_replaced(
     folder, record, earlier, sidecar
 ):
     (folder / "manifest.json").unlink()
+    beside(earlier, ".json").unlink()
     if sidecar is not None:
-        earlier.with_name("a_t2_synth.json").write_text(sidecar)
+        beside(earlier, ".json").write_text(sidecar)
     outputs = OutputFolder(folder, "t2", skip_existing=True)
     outputs.open([record])
-    with pytest.raises(SubjectError, match=r"^E_EXISTS a/a_t2_synth\.nii\.gz exists, but not in manifest"):
+    with pytest.raises(SubjectError, match=r"^E_EXISTS a/a_t2_synth\.nii\.gz exists, and neither manifest"):
         outputs.claim(record)
     assert earlier.read_text() == "a volume"
-    assert claim(earlier) is not None  # and it is not claimed any more
+    assert claim(earlier, folder) is not None  # and it is not claimed any more
 
 
-@pytest.mark.parametrize("patient", ["../../x", "a/b", "", ".hidden", "a\nb"])
+@pytest.mark.parametrize("patient", ["../../x", "a/b", "", ".hidden", "a\nb", "Manifest.json"])
 def test_a_subject_without_a_file_name_is_named_and_nothing_is_made(folder, patient, tmp_path):
     record = {"patient": patient, "session": "", "layout": "brats"}
     outputs = OutputFolder(folder, "t2")
@@ -427,6 +587,12 @@ def test_a_subject_without_a_file_name_is_named_and_nothing_is_made(folder, pati
     assert files_in(tmp_path) == before
     outputs.failed(record, SubjectError("E_NAME", "x"))
     assert outputs.fates["failed"] == [repr(patient)]
+
+
+def test_a_name_that_leaves_no_room_for_its_part_file_is_named(folder):
+    record = {"patient": "x" * 210, "session": "", "layout": "brats"}
+    with pytest.raises(SubjectError, match=r"^E_NAME x+_t2_synth.nii.gz is too long for a file name"):
+        OutputFolder(folder, "t2").claim(record)
 
 
 def test_no_link_leads_out_of_the_output_folder(folder, record, tmp_path):
@@ -463,10 +629,10 @@ def test_a_folder_that_cannot_be_written_to_is_one_clear_error(folder, record, m
             OutputFolder(place, "t2").open([record])
     folder.unlink()
 
-    def refuse(*_):
+    def refuse(**_):
         raise OSError(errno.EROFS, "Read-only file system")
 
-    monkeypatch.setattr(Path, "write_bytes", refuse)
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
     with pytest.raises(PermissionError, match=rf"^output_dir {folder} .*\(Read-only file system\)"):
         OutputFolder(folder, "t2").open([record])
     assert files_in(folder) == []
@@ -563,8 +729,9 @@ def test_a_failure_is_written_down_logged_in_one_line_and_its_claim_released(fol
         "file": "t1.nii.gz",
         "cause": "its checksum differs",
         "cure": SUBJECT_ERRORS["E_CORRUPT"].cure,
+        "target": "t2",
     }
-    assert caplog.messages == [f"a left out: E_CORRUPT its checksum differs; {entry['cure']}"]
+    assert caplog.messages == [f"a left out: E_CORRUPT t1.nii.gz: its checksum differs; {entry['cure']}"]
     assert files_in(folder) == ["errors.json", "manifest.json"]
 
 

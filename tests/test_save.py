@@ -14,8 +14,10 @@ import torch
 from monai.data import MetaTensor
 from PIL import Image
 
-from hmf_networks.atomic import write_whole
+from hmf_networks.atomic import FileChangedError, write_whole
 from hmf_networks.hashing import file_hash
+from hmf_networks.outputs.failure import told
+from hmf_networks.transforms.load import LoadContrastsd
 from hmf_networks.transforms.save import NoRoomError, SaveSynthesisd, bids_name
 
 AFFINE = np.array([[-0.9, 0.1, 0, 40], [0.1, 0.9, 0.05, -30], [0, 0, 1.2, 5], [0, 0, 0, 1.0]])
@@ -123,6 +125,11 @@ def test_a_prediction_that_does_not_know_its_place_is_refused(sample, tmp_path):
 class Told:
     """A ledger that keeps what it is told."""
 
+    weights_hash = "of the weights"
+
+    def settings_hash(self) -> str:
+        return "of the settings"
+
     def __init__(self) -> None:
         self.of_written: list[tuple] = []
         self.of_failed: list[tuple] = []
@@ -151,6 +158,8 @@ def test_the_ledger_is_told_the_hash_of_the_volume_and_of_its_sources(sample, sa
     assert saver.ledger.of_written == [("lg01", file_hash(path), sources)]
     sidecar = json.loads(path.with_name("lg01_t2_synth.json").read_text())
     assert (sidecar["Sha256"], sidecar["SourcesSha256"]) == (file_hash(path), sources)
+    assert sidecar["WeightsSha256"] == "of the weights"  # of what was loaded, whatever lies there now
+    assert sidecar["SettingsSha256"] == "of the settings"
 
 
 def test_each_file_is_there_before_the_next_is_begun_and_the_last_after_finish(sample, saver):
@@ -187,6 +196,33 @@ def test_an_output_that_cannot_be_written_is_told_to_the_ledger_and_the_next_goe
     assert (patient, error.errno) == ("a", errno.EACCES)
     assert [patient for patient, *_ in saver.ledger.of_written] == ["b"]
     assert not list(saver.output_dir.glob("a/*"))  # no sidecar of a volume that is not there
+
+
+def test_a_failure_takes_nothing_away_that_was_there_before(sample, saver, monkeypatch):
+    theirs = saver.output_dir / "a" / "a_t2_synth.json"
+    write_whole(theirs, "of somebody else")
+    monkeypatch.setattr("hmf_networks.transforms.save.encode_like", lambda *_: 1 / 0)
+    saver(sample | {"patient": "a"})
+    saver.finish()
+    assert len(saver.ledger.of_failed) == 1
+    assert theirs.read_text() == "of somebody else"
+
+
+@pytest.mark.parametrize("change", ["replace", "remove"])
+def test_a_source_that_changes_between_reading_and_writing_is_told(sample, saver, change):
+    record = {"patient": "a", "session": "", "layout": "brats"}
+    record |= dict(zip(("t1", "flair"), sample["source_paths"], strict=True))
+    read = LoadContrastsd(["t1", "flair"])(record)
+    flair = Path(record["flair"])
+    flair.unlink()
+    if change == "replace":
+        flair.write_bytes(Path(record["t1"]).read_bytes())
+    saver(sample | {"source_states": read["source_states"]})
+    saver.finish()
+    ((_, error),) = saver.ledger.of_failed
+    assert isinstance(error, FileChangedError)
+    assert told(error)[0] == "E_CHANGED"
+    assert not list(saver.output_dir.glob("*/*"))
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EFBIG])

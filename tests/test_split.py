@@ -205,7 +205,7 @@ def test_a_faulty_datalist_is_refused_and_the_fault_named(tmp_path, content, mes
 
 def test_a_file_that_is_no_json_is_refused(tmp_path):
     (tmp_path / "scan.mgz").write_bytes(b"\x1f\x8b\x00")
-    with pytest.raises(ValueError, match=r"scan\.mgz is not a datalist \(\.json\)"):
+    with pytest.raises(ValueError, match=r"scan\.mgz is neither NIfTI .* nor a datalist \(\.json\)"):
         find_subjects(tmp_path / "scan.mgz", ["t1"])
 
 

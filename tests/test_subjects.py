@@ -2,9 +2,12 @@
 
 import errno
 import json
+import multiprocessing
 import os
 import signal
+import socket
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,6 +29,7 @@ from hmf_networks.transforms.save import NoRoomError, SaveSynthesisd
 
 SHAPE = (6, 7, 8)
 PATIENCE = 10  # seconds until a test gives up
+FORK = multiprocessing.get_context("fork")
 
 
 @pytest.fixture
@@ -291,8 +295,60 @@ def test_what_another_process_is_making_comes_last_and_is_left_to_it(run, record
 def test_the_processes_of_torchrun_share_the_subjects(run, monkeypatch, rank, world_size, share):
     monkeypatch.setenv("RANK", str(rank))
     monkeypatch.setenv("WORLD_SIZE", str(world_size))
+    assert len(run.loader) == 5  # half of what torchrun says: a scheduler's
+    monkeypatch.setenv("MASTER_ADDR", "localhost")
     assert len(run.loader) == len(share)
     assert [batch["patient"] for batch in run.loader] == [[name] for name in share]
+
+
+def as_torchrun(
+    records: list[dict[str, str]], folder: Path, *, late: float = 0.0, error: Exception | None = None
+) -> list[int]:
+    """Exit codes of the two processes; the second is late in looking at the folder, or fails to."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+
+    def work(rank: int) -> None:
+        os.environ.update(RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="localhost", MASTER_PORT=str(port))
+        run = Run(records, folder)
+        look = run.outputs.open
+
+        def look_late(records: list) -> None:
+            time.sleep(late * rank)
+            if rank and error is not None:
+                raise error
+            look(records)
+
+        run.outputs.open = look_late
+        try:
+            run()
+        except SubjectsFailed:
+            os._exit(2)
+        except ValueError as raised:
+            os._exit(1 if error is not None and raised.args == error.args else 3)
+        os._exit(0)
+
+    processes = [FORK.Process(target=work, args=(rank,)) for rank in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    return [process.exitcode for process in processes]
+
+
+def test_a_process_that_is_late_finds_what_another_made_and_its_report_is_one(run, records):
+    Path(records[1]["t1"]).write_bytes(b"no volume")  # of the second
+    assert as_torchrun(records, run.folder, late=1.0) == [2, 0]
+    assert (run.made, run.errors) == ("acde", {"b": "E_NOT_NIFTI"})
+    about = json.loads((run.folder / "manifest.json").read_text())["run"]
+    assert (about["processes"], about["made"], about["failed"]) == (2, 4, 1)
+    assert run.litter == []
+
+
+def test_where_one_process_cannot_begin_none_does(run, records):
+    assert as_torchrun(records, run.folder, error=ValueError("no folder")) == [1, 1]
+    assert run.made == ""
 
 
 def test_a_loader_gives_a_batch_for_each_subject_or_the_reason_why_not(run, records):
@@ -357,7 +413,7 @@ def test_a_signal_while_a_file_is_awaited_leaves_it_whole_and_written_down(run, 
 
 
 def test_a_signal_while_another_process_is_waited_for_ends_the_run_and_its_threads(run, records):
-    busy = claim(run.folder / output_path(records[0], "t2"))
+    busy = claim(run.folder / output_path(records[0], "t2"), run.folder)
     threads = set(threading.enumerate())
     timer = threading.Timer(
         0.5, signal.pthread_kill, (threading.main_thread().ident, signal.SIGTERM)

@@ -7,6 +7,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+import torch
 from monai.bundle import ConfigWorkflow
 
 from hmf_networks.cli import main
@@ -116,6 +117,49 @@ def test_loose_files_become_the_file_that_is_named(synthesize, simulated, synthe
     assert files - {"manifest.json"} == {output.name.lower(), f"{stem}.json"}
 
 
+def test_loose_files_replace_nothing_that_is_not_theirs(synthesize, simulated, tmp_path):
+    for contrast in ("t1", "flair"):
+        shutil.copy(source(simulated, contrast), tmp_path / f"{contrast}.nii.gz")
+    loose = ("--t1", tmp_path / "t1.nii.gz", "--flair", tmp_path / "flair.nii.gz")
+    given = file_hash(tmp_path / "flair.nii.gz")
+    code, lines = synthesize(*loose, tmp_path / "flair.nii.gz", "--overwrite")
+    assert (code, file_hash(tmp_path / "flair.nii.gz")) == (2, given)
+    assert errors(tmp_path) == ["E_SOURCE"]
+    (tmp_path / "t2.json").write_text('{"EchoTime": 0.1}')  # as dcm2niix leaves it
+    code, lines = synthesize(*loose, tmp_path / "t2.nii.gz")
+    assert (code, len(lines)) == (1, 1)
+    assert "1 output(s) exist already, e.g." in lines[0]
+    assert (tmp_path / "t2.json").read_text() == '{"EchoTime": 0.1}'
+
+
+def test_paths_may_stand_before_and_after_options(simulated, small_weights, synthesised, tmp_path):
+    options = ["--target", "t2", "--weights", str(small_weights), "--no-preview"]
+    assert main(["synthesize", str(simulated), *options, str(tmp_path / "out")]) == 0
+    assert hashes(tmp_path / "out") == hashes(synthesised)
+
+
+def test_skipping_notices_other_settings(synthesize, one, tmp_path):
+    out = tmp_path / "out"
+    assert synthesize(one, out) == (0, [])
+    assert synthesize(one, out, "--set", "decode=resample", "--skip-existing") == (0, [])
+    run = json.loads((out / "manifest.json").read_text())["run"]
+    assert (run["made"], run["skipped"]) == (1, 0)
+
+
+def test_a_network_that_gives_nan_is_told_and_nothing_written(synthesize, one, small_weights, tmp_path):
+    weights = torch.load(small_weights, weights_only=True)
+    spoilt = {
+        name: value * torch.nan if value.is_floating_point() else value for name, value in weights.items()
+    }
+    torch.save(spoilt, tmp_path / "model.pt")
+    about = json.loads(small_weights.with_suffix(".json").read_text())
+    about.pop("sha256")
+    (tmp_path / "model.json").write_text(json.dumps(about))
+    assert synthesize(one, tmp_path / "out", weights=tmp_path / "model.pt")[0] == 2
+    assert errors(tmp_path / "out") == ["E_NONFINITE"]
+    assert volumes(tmp_path / "out") == []
+
+
 def test_a_loose_file_that_is_missing_for_a_source_is_asked_for(synthesize, simulated, tmp_path):
     code, lines = synthesize("--t1", source(simulated, "t1"), tmp_path / "t2.nii.gz")
     assert (code, lines) == (1, ["hmf synthesize: the weights work from t1, flair: give --flair too"])
@@ -129,7 +173,7 @@ def test_with_loose_files_one_output_file_is_wanted(synthesize, simulated, tmp_p
     assert lines[0].endswith("out: with single files, name the output file too, e.g. t2.nii.gz")
     code, lines = synthesize(*loose, tmp_path / "in", tmp_path / "t2.nii.gz")
     assert code == 1
-    assert "2 path(s) given: one path, the output file is wanted" in lines[0]
+    assert "2 path(s) given, not one path, the output file" in lines[0]
 
 
 def test_a_bids_dataset_becomes_a_bids_derivative(synthesize, tmp_path):
@@ -304,8 +348,13 @@ def test_weights_for_another_target_are_refused_with_what_they_make(synthesize, 
         (["in", "out", "--device", "tpu0"], "device 'tpu0' is not known"),
         (["in", "out", "--bundle", "absent"], "is not there; name the folder of the bundle"),
         (["in", "out", "--config", "absent.json"], "config file absent.json is not there"),
-        (["in"], "1 path(s) given: two paths, IN and OUT is wanted"),
+        (["in"], "1 path(s) given, not two paths, IN and OUT"),
         (["empty", "out"], "no subject in dataset_dir"),
+        (["in", "out.nii.gz"], "OUT out.nii.gz is the name of a file; name a folder"),
+        (["scan.nrrd", "out"], "scan.nrrd is neither NIfTI (.nii, .nii.gz, .hdr) nor a datalist"),
+        (["--t1", "absent.nii", "o.nii"], "--t1 absent.nii: no such file"),
+        (["--t1", "scan.nrrd", "--flair", "scan.nrrd", "o.nii"], "--t1 and --flair are one file"),
+        (["--t2", "scan.nrrd", "o.nii"], "--t2 is what is to be made; leave it out"),
     ],
     ids=" ".join,
 )
@@ -313,6 +362,7 @@ def test_weights_for_another_target_are_refused_with_what_they_make(synthesize, 
 def test_what_cannot_run_is_one_line_and_exit_1(synthesize, tmp_path, monkeypatch, arguments, line):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
+    (tmp_path / "scan.nrrd").write_text("NRRD0004")
     code, lines = synthesize(*arguments)
     assert (code, len(lines)) == (1, 1), lines
     assert line in lines[0]

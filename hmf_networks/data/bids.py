@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from hmf_networks.data.records import Sighting, gather, nifti_stem
+from hmf_networks.data.records import Sighting, gather, is_listed, nifti_stem
 from hmf_networks.naming import Record
 
 logger = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ def _lesion_masks(root: Path) -> Iterator[Sighting]:
 def _anat_files(root: Path) -> Iterator[tuple[str, str, Path]]:
     for path in sorted([*root.glob("sub-*/anat/*"), *root.glob("sub-*/ses-*/anat/*")]):
         patient, *session = path.relative_to(root).parts[:-2]
-        if path.is_file():
+        if is_listed(path):
             yield patient.removeprefix("sub-"), "".join(session).removeprefix("ses-"), path
 
 

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 from nibabel.affines import voxel_sizes
 
 from hmf_networks.data.datalist import read_datalist
-from hmf_networks.data.folder import find_subjects
+from hmf_networks.data.folder import find_subjects, resolved
 from hmf_networks.data.pair_check import compare_contrasts
 from hmf_networks.data.records import files_below, nifti_stem
-from hmf_networks.naming import CONTRASTS, TWICE, Record, is_named, subject_name
+from hmf_networks.naming import CONTRASTS, TWICE, UNLISTED, Record, is_named, subject_name
 from hmf_networks.nifti.codes import VolumeError
 from hmf_networks.nifti.geometry import grid_difference, upright
 from hmf_networks.nifti.header import MAX_VOXELS
@@ -44,12 +44,12 @@ def check_path(
 
     Returns {"files": [{"path", "verdict", "codes", "message"}], "subjects": [{"subject", "contrasts",
     "verdict", "codes", "message", "findings"}]}; paths are relative to the folder, verdicts accept, warn or
-    reject. A subject's codes are those of the subject, not of its files.
+    reject. A subject is rejected where one of its files is; its findings name each.
 
     Raises:
         FileNotFoundError, ValueError: there is nothing, or nothing that looks like a volume.
     """
-    root = Path(path)
+    root = resolved(path)
     if not root.exists() and not root.is_symlink():
         raise FileNotFoundError(f"{root} does not exist; give a file, a folder or a datalist")
     judge = _Judge(root, volume, max_voxels)
@@ -65,6 +65,7 @@ def check_path(
         raise ValueError(f"nothing to check in {root}: looked for .nii, .nii.gz and .hdr files")
     subjects = [judge.subject(record) for _, record in found]
     listed = [judge.file(file) for file in dict.fromkeys(files)]
+    _mark_alike(subjects)
     _mark_doubles(subjects, [record for _, record in found], judge)
     _mark_leaks(subjects, found)
     return {"files": listed, "subjects": subjects}
@@ -80,6 +81,10 @@ def summary(report: Mapping[str, Sequence[Entry]]) -> str:
     for kind, entries in report.items():
         counts = [f"{sum(e['verdict'] == verdict for e in entries)} {verdict}" for verdict in VERDICTS]
         lines.append(f"{len(entries)} {kind}: {', '.join(counts)}")
+    placed = {path for subject in report["subjects"] for path in subject["contrasts"].values()}
+    others = [entry["path"] for entry in report["files"] if entry["path"] not in placed]
+    if others:
+        lines.append(f"{len(others)} of the files belong to no subject by their names, e.g. {others[0]}")
     return "\n".join(lines)
 
 
@@ -110,8 +115,14 @@ class _Judge:
         findings: list[Entry] = []
         if not is_named(record):
             findings.append(_finding("E_NAME", [], 0, f"{name} is no file name for an output; rename it"))
+        if UNLISTED in record:
+            findings.append(_finding("E_MISSING", [], 0, f"{record[UNLISTED]}; correct its permissions"))
         if TWICE in record:
             findings.append(_finding("E_AMBIGUOUS", [], 0, f"{record[TWICE]}; keep one of them"))
+        for key, path in contrasts.items():
+            if (known := self.known[Path(path)]).verdict == "reject":
+                code, _, message = known.message.partition(" ")
+                findings.append(_finding(code, [key], 0, f"{key}: {message}"))
         volumes = {key: volume for key, volume in read.items() if volume is not None}
         findings += _grids(volumes)
         findings += _fit({key: volume for key, volume in volumes.items() if key != "label"}, findings)
@@ -200,6 +211,19 @@ def _fit(volumes: Mapping[str, Volume], findings: Iterable[Entry]) -> list[Entry
     spacing_mm = voxel_sizes(next(iter(turned.values()))[1]).tolist()
     findings_there = compare_contrasts({name: values for name, (values, _) in turned.items()}, spacing_mm)
     return [_finding(*finding) for finding in findings_there]
+
+
+def _mark_alike(subjects: Sequence[Entry]) -> None:
+    """Names that differ in case alone: one folder on many a disk, and perhaps one person."""
+    alike: dict[str, list[Entry]] = defaultdict(list)
+    for subject in subjects:
+        alike[subject["subject"].casefold()].append(subject)
+    for group in alike.values():
+        for subject in group:
+            others = sorted({other["subject"] for other in group} - {subject["subject"]})
+            if others:
+                text = f"its name differs from {', '.join(others)} in case alone; rename one"
+                _add(subject, _finding("W_NAME", [], 0, text))
 
 
 def _mark_doubles(subjects: Sequence[Entry], records: Sequence[Record], judge: _Judge) -> None:

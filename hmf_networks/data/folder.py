@@ -6,7 +6,13 @@ from pathlib import Path
 
 from hmf_networks.data import bids, brats, ixi
 from hmf_networks.data.datalist import read_datalist
-from hmf_networks.data.records import check_distinct, files_below, nifti_stem
+from hmf_networks.data.records import (
+    check_distinct,
+    files_below,
+    mark_namesakes,
+    nifti_stem,
+    unlisted_folders,
+)
 from hmf_networks.naming import (
     CONTRASTS,
     TWICE,
@@ -35,25 +41,32 @@ def find_subjects(
 
     `root` is a folder, a datalist (.json), or a NIfTI file: then its subject alone, with the files beside it.
     Without sources and target every subject is complete. Each incomplete subject is left out with a warning.
-    One that has a contrast twice is refused, and a datalist that names a file that is not there or a patient
-    in two parts; unless `strict`: then all of them stay in, and whoever reads them names them.
+    One that has a contrast twice, or the name of another, is refused, and a datalist that names a file that
+    is not there or a patient in two parts; unless `strict`: then all of them stay in, with a record for each
+    folder that cannot be looked into, and whoever reads them names them.
 
     Raises FileNotFoundError when `root` is not there, ValueError when no subject is found, or none that is
     complete.
     """
-    root = Path(str(root)).expanduser()
-    root = root.parent.resolve() / root.name if nifti_stem(root) else root.resolve()  # a link has siblings
+    root = resolved(root)
     wanted = wanted_contrasts(sources, target)
-    records = _all_subjects(root, layout, strict=strict)
-    if not records:
+    records = _all_subjects(root, layout, wanted, strict=strict)
+    unlisted = [] if strict or root.is_file() else unlisted_folders(root)
+    if not records + unlisted:
         raise ValueError(_nothing_found(root, wanted, layout))
     if not strict:
-        check_distinct(record for record in records if is_named(record))
+        mark_namesakes(record for record in records if is_named(record))
         keep_complete(records, wanted, root, warn=False)
-        return records
+        return records + unlisted
     check_distinct(records)
     check_one_of_each(records)
     return keep_complete(records, wanted, root)
+
+
+def resolved(root: str | Path) -> Path:
+    """Where a dataset is, its links followed; not that of a file, which has siblings where the link is."""
+    root = Path(str(root)).expanduser()
+    return root.parent.resolve() / root.name if nifti_stem(root) else root.resolve()
 
 
 def check_one_of_each(records: Sequence[Record]) -> None:
@@ -87,32 +100,62 @@ def wanted_contrasts(sources: Sequence[str], target: str | None) -> list[str]:
     return list(dict.fromkeys(wanted))
 
 
-def _all_subjects(root: Path, layout: str, *, strict: bool = True) -> list[Record]:
+def _all_subjects(root: Path, layout: str, wanted: Sequence[str], *, strict: bool = True) -> list[Record]:
     if not root.exists():
-        cure = "give the folder of your subjects as --dataset_dir"
-        raise FileNotFoundError(f"dataset_dir {root} does not exist; {cure}")
+        raise FileNotFoundError(f"dataset_dir {root} does not exist; give the folder of your subjects")
     if layout not in ("auto", "datalist", *FOLDER_LAYOUTS):
         raise ValueError(unknown_word("layout", layout, ["auto", "datalist", *FOLDER_LAYOUTS]))
     if root.is_file() and nifti_stem(root) is not None:
         return _subject_of(root, layout)
     if root.is_file():
+        if root.suffix.lower() != ".json":
+            raise ValueError(
+                f"{root} is neither NIfTI (.nii, .nii.gz, .hdr) nor a datalist (.json); convert it"
+            )
         records = [record for part in read_datalist(root, strict=strict).values() for record in part]
         return sorted(records, key=lambda record: (record["patient"], record["session"]))
     if layout == "datalist":
         raise ValueError(f"dataset_dir {root} is a folder; layout 'datalist' needs a .json file")
-    tried = FOLDER_LAYOUTS.values() if layout == "auto" else [FOLDER_LAYOUTS[layout]]
-    return next((records for module in tried if (records := module.find(root))), [])
+    names = list(FOLDER_LAYOUTS) if layout == "auto" else [layout]
+    return _of_the_best_layout(root, names, wanted) or _part_of_bids(root, names)
+
+
+def _of_the_best_layout(root: Path, names: Sequence[str], wanted: Sequence[str]) -> list[Record]:
+    """The layout that most complete subjects are named by; a warning where others are left out for it."""
+    found = {name: FOLDER_LAYOUTS[name].find(root) for name in names}
+    complete = {
+        name: sum(all(contrast in record for contrast in wanted) for record in records)
+        for name, records in found.items()
+    }
+    best = max(names, key=lambda name: (complete[name], len(found[name])))
+    taken = {path for record in found[best] for path in record.values()}
+    for name, records in found.items():
+        others = [record for record in records if taken.isdisjoint(_files(record))]
+        if others and name != best:
+            logger.warning(
+                "%d subject(s) named as %s left out, e.g. %s: %s is the layout of most; give them a folder "
+                "of their own",
+                *(len(others), name, others[0]["patient"], best),
+            )
+    return found[best]
+
+
+def _part_of_bids(root: Path, names: Sequence[str]) -> list[Record]:
+    """The scans of a folder inside a BIDS dataset, which is looked at from its root."""
+    subject = next((folder for folder in (root, *root.parents) if folder.name.startswith("sub-")), None)
+    if subject is None or "bids" not in names:
+        return []
+    records = bids.find(subject.parent)
+    return [record for record in records if all(Path(path).is_relative_to(root) for path in _files(record))]
+
+
+def _files(record: Record) -> list[str]:
+    return [record[name] for name in CONTRASTS if name in record]
 
 
 def _subject_of(file: Path, layout: str) -> list[Record]:
-    """The subject that a file belongs to, from the folder it lies in; BIDS is looked at from its root."""
-    subject = next((folder for folder in file.parents if folder.name.startswith("sub-")), None)
-    roots = [file.parent, *([subject.parent] if subject else [])]
-    for root in roots:
-        for record in _all_subjects(root, layout):
-            if str(file) in record.values():
-                return [record]
-    return []
+    """The subject that a file belongs to, from the folder it lies in."""
+    return [record for record in _all_subjects(file.parent, layout, []) if str(file) in record.values()]
 
 
 def _nothing_found(root: Path, wanted: Sequence[str], layout: str) -> str:

@@ -3,14 +3,16 @@
 import logging
 import os
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from hmf_networks.naming import CONTRASTS, TWICE, Record, subject_name
+from hmf_networks.naming import CONTRASTS, TWICE, UNLISTED, Record, subject_name
 
 logger = logging.getLogger(__name__)
 
+COPIES_OF_MACOS = "__MACOSX"  # in what was zipped there: a folder of stubs with the names of the files
 NIFTI = re.compile(r"(?P<stem>.+)\.(nii|hdr)(\.gz)?", re.IGNORECASE | re.DOTALL)  # .img belongs to its .hdr
 
 
@@ -34,12 +36,36 @@ def files_below(root: Path) -> Iterator[Path]:
     entered = set()
     for folder, subfolders, names in os.walk(root, onerror=_warn, followlinks=True):
         real_folder = os.path.realpath(folder)
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith((".", COPIES_OF_MACOS)))
         if real_folder in entered:
             subfolders.clear()
             continue
         entered.add(real_folder)
-        yield from (path for name in sorted(names) if (path := Path(folder, name)).is_file())
+        yield from (path for name in sorted(names) if is_listed(path := Path(folder, name)))
+
+
+def is_listed(path: Path) -> bool:
+    """A file, or what should be one: links to nowhere and files that may not be looked at are named later."""
+    try:
+        return path.is_file() or not path.exists()
+    except OSError:
+        return True
+
+
+def unlisted_folders(root: Path) -> list[Record]:
+    """A record, without contrasts, in the place of each folder that cannot be looked into."""
+    errors: list[OSError] = []
+    for _, subfolders, _ in os.walk(root, onerror=errors.append, followlinks=False):
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+    folders = [(Path(error.filename), error.strerror) for error in errors]
+    return [
+        {
+            "patient": "_".join(folder.relative_to(root).parts) or folder.name,
+            "session": "",
+            UNLISTED: f"folder {folder.name} cannot be looked into ({reason})",
+        }
+        for folder, reason in folders
+    ]
 
 
 def _warn(error: OSError) -> None:
@@ -53,9 +79,25 @@ def gather(sightings: Iterable[Sighting], layout: str) -> list[Record]:
         start = {"patient": patient, "session": session, "layout": layout}
         record = records.setdefault((patient, session), start)
         if contrast in record:
-            record[TWICE] = f"{contrast} twice: {record[contrast]} and {path}"
+            record[TWICE] = f"{contrast} twice: {_told_apart(Path(record[contrast]), path)}"
         record[contrast] = str(path)
     return [record for _, record in sorted(records.items()) if any(name in record for name in CONTRASTS)]
+
+
+def _told_apart(one: Path, other: Path) -> str:
+    """Two files, without the folders that they share: messages go into reports."""
+    above = os.path.commonpath([one.parent, other.parent])
+    return f"{one.relative_to(above)} and {other.relative_to(above)}"
+
+
+def mark_namesakes(records: Iterable[Record]) -> None:
+    """What `check_distinct` raises for, written into the records: they are refused one by one."""
+    by_name: dict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        by_name[subject_name(record)].append(record)
+    for namesakes in by_name.values():
+        for record in namesakes if len(namesakes) > 1 else ():
+            record.setdefault(TWICE, "the name of another subject; give each scan a session")
 
 
 def check_distinct(records: Iterable[Record]) -> None:

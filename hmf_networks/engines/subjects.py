@@ -8,14 +8,16 @@ import os
 import platform
 import signal
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any, NamedTuple
 
 import monai
 import nibabel
 import torch
 import torch.distributed
+from ignite.engine import Events
 from monai.data import Dataset, list_data_collate
 from monai.engines import SupervisedEvaluator
 
@@ -28,6 +30,8 @@ from hmf_networks.transforms.save import NoRoomError, SaveSynthesisd
 logger = logging.getLogger(__name__)
 
 USUAL_STATES = 16  # N of the paper; the backend is the same for all that networks here have
+
+PATIENCE = timedelta(days=30)  # of a process whose share is done, for the others; gloo's is half an hour
 
 Record = Mapping[str, Any]
 
@@ -112,11 +116,12 @@ class SubjectEvaluator(SupervisedEvaluator):
         **settings: Any,
     ) -> None:
         super().__init__(val_data_loader=ReadAhead(val_data_loader), **settings)
+        self.add_event_handler(Events.STARTED, self._note_weights)  # after those that load them
         self.subjects, self.outputs, self.save, self.seed = val_data_loader, outputs, save, seed
 
     def run(self, global_epoch: int = 1) -> None:
         with together():
-            self.outputs.open(self.subjects.records)
+            agreed(lambda: self.outputs.open(self.subjects.records))
             self.save.ledger, self.save.behind = self.outputs, True
             try:
                 with signals_as_exits():
@@ -125,13 +130,19 @@ class SubjectEvaluator(SupervisedEvaluator):
                     self.save.finish()
             except BaseException:
                 self._finish_anyhow()
-                raise
-            finally:
                 self.outputs.release_all()
+                self.outputs.abandon()
+                raise
+            self.outputs.release_all()
             fates = gathered(self.outputs.fates)
-            if process()[0] == 0:
-                self.outputs.close(self._about(), fates)
-            report(fates, self.outputs.folder)
+            is_first = process()[0] == 0
+            agreed((lambda: self.outputs.close(self._about(), fates)) if is_first else None)
+            if is_first:  # the others end well: torchrun would kill the first at the first that does not
+                report(fates, self.outputs.folder)
+
+    def _note_weights(self) -> None:
+        """What was loaded may be newer than what lay there a moment ago."""
+        self.outputs.weights_hash = getattr(self.state, "weights_hash", self.outputs.weights_hash)
 
     def _finish_anyhow(self) -> None:
         """What was synthesised before the error is written all the same."""
@@ -172,8 +183,10 @@ class SubjectEvaluator(SupervisedEvaluator):
 
 
 def process() -> tuple[int, int]:
-    """Number of this process and how many there are, as torchrun says."""
-    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    """Number of this process and how many there are, as torchrun says; a scheduler may say half of it."""
+    if not {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= os.environ.keys():
+        return 0, 1
+    return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
 
 
 @contextmanager
@@ -182,11 +195,28 @@ def together() -> Iterator[None]:
     if process()[1] == 1 or torch.distributed.is_initialized():
         yield
         return
-    torch.distributed.init_process_group("gloo")
+    torch.distributed.init_process_group("gloo", timeout=PATIENCE)
     try:
         yield
     finally:
         torch.distributed.destroy_process_group()
+
+
+def agreed(action: Callable[[], None] | None) -> None:
+    """Do it in each process that has an action; where one fails, all of them raise its error."""
+    error = None
+    try:
+        if action is not None:
+            action()
+    except (OSError, ValueError) as caught:
+        error = caught
+    errors = [error]
+    if torch.distributed.is_initialized():
+        errors = [None] * torch.distributed.get_world_size()
+        torch.distributed.all_gather_object(errors, error)
+    for error in errors:
+        if error is not None:
+            raise error
 
 
 def gathered(fates: Mapping[str, list[str]]) -> dict[str, list[str]]:

@@ -1,5 +1,6 @@
 """`hmf synthesize`: the bundle's inference, set up from what was asked and from what the weights are for."""
 
+import itertools
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from monai.bundle import ConfigWorkflow
 from hmf_networks.engines.bundle_run import check_key, keys_of, told_to_users
 from hmf_networks.engines.device import choose_device
 from hmf_networks.engines.weights import what_for
-from hmf_networks.naming import LOOSE, Record, check_contrasts
+from hmf_networks.naming import LOOSE, Record, bare_name, check_contrasts
 
 NETWORK = "HMFMambaINR"
 TALKATIVE = ("ignite", "monai", "monai.bundle.workflows", "hmf_networks.engines.subjects.SubjectEvaluator")
@@ -56,14 +57,18 @@ def synthesize(
     for key in overrides:
         check_key(key, keys_of(files))
     settings: dict[str, Any] = {"bundle_root": bundle_root, "ckpt_path": weights.absolute(), "target": target}
-    settings |= {"output_dir": output_dir.absolute(), "device": choose_device(device), **overrides}
+    settings |= {
+        "output_dir": output_dir.expanduser().absolute(),
+        "device": choose_device(device),
+        **overrides,
+    }
     if isinstance(records, Path):
         settings["dataset_dir"] = records.absolute()
     else:
         settings["records"] = (records,)  # a tuple: no text in it is taken for an expression
         _check_has(records, settings.get("sources"))
-    for name in TALKATIVE:
-        logging.getLogger(name).setLevel(logging.ERROR)
+    for name in TALKATIVE:  # errors are raised as well, and said once
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     _run(files, settings)
 
 
@@ -90,11 +95,18 @@ def loose_record(paths: Mapping[str, Path], output: Path) -> Record:
     """A subject of files named one by one, contrast -> file; its output has the name that was asked for.
 
     Raises:
-        ValueError: that is no name of a NIfTI file.
+        FileNotFoundError: one of them is not there.
+        ValueError: that is no name of a NIfTI file, or one file is given as two contrasts.
     """
     if not output.name.lower().endswith((".nii", ".nii.gz")):
         raise ValueError(f"{output}: with single files, name the output file too, e.g. t2.nii.gz")
-    name = {"patient": output.name.partition(".")[0].lstrip(".") or "loose", "session": ""}
+    name = {"patient": bare_name(output.name).lstrip(".") or "loose", "session": ""}
+    for contrast, path in paths.items():
+        if not path.exists():
+            raise FileNotFoundError(f"--{contrast} {path}: no such file")
+    for (one, path), (other, same) in itertools.combinations(paths.items(), 2):
+        if path.samefile(same):
+            raise ValueError(f"--{one} and --{other} are one file, {path}; give each contrast its own")
     return {**name, "layout": LOOSE, "output": output.name} | {key: str(path) for key, path in paths.items()}
 
 
@@ -103,12 +115,12 @@ def _needed_by(weights: Path, target: str) -> dict[str, Any]:
     about = what_for(weights)
     if about.get("target", target) != target:
         raise ValueError(
-            f"{weights} makes {about['target']} from {about['sources']}, not {target}; see --weights"
+            f"{weights} makes {about['target']} from {about.get('sources')}, not {target}; see --weights"
         )
     known = ("sources", "pixel_mm", "foreground_box", "plane", "plane_size")
     needed = {key: about[key] for key in known if key in about}
     if isinstance(about.get("network"), dict) and about.get("network_class") == NETWORK:
-        needed["network_def"] = {"_target_": f"hmf_networks.nets.{NETWORK}", **about["network"]}
+        needed["network_def"] = {**about["network"], "_target_": f"hmf_networks.nets.{NETWORK}"}
     return needed
 
 

@@ -9,7 +9,7 @@ import json
 import logging
 import pickle
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +96,10 @@ class SaveUnvalidated:
 
 
 class LoadWeights:
-    """Handler of an evaluator: `load_weights` before the first step; a config can be read without weights."""
+    """Handler of an evaluator: `load_weights` before the first step; a config can be read without weights.
+
+    Their hash becomes `engine.state.weights_hash`.
+    """
 
     def __init__(self, network: torch.nn.Module, path: str, *, task: Mapping[str, Any] | None = None) -> None:
         self.network = getattr(network, "module", network)
@@ -104,13 +107,14 @@ class LoadWeights:
         self.task = task
 
     def attach(self, engine: Engine) -> None:
-        engine.add_event_handler(Events.STARTED, lambda: load_weights(self.network, self.path, self.task))
+        engine.add_event_handler(Events.STARTED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        engine.state.weights_hash = load_weights(self.network, self.path, self.task)
 
 
-def load_weights(
-    network: torch.nn.Module, path: str, task: Mapping[str, Any] | None = None
-) -> torch.nn.Module:
-    """The network with the weights of `path`: tensors only, nothing is unpickled.
+def load_weights(network: torch.nn.Module, path: str, task: Mapping[str, Any] | None = None) -> str:
+    """Give the network the weights of `path`, tensors only, nothing is unpickled; returns their SHA-256.
 
     Raises:
         FileNotFoundError, ValueError: no such file; no plain tensors in it, weights of another network, or
@@ -118,10 +122,12 @@ def load_weights(
     """
     check_weights(path)
     about = what_for(path)
-    _check_hash(path, about)
+    content = Path(path).read_bytes()  # once: what is loaded is what was judged
+    content_hash = hashlib.sha256(content).hexdigest()
+    _check_hash(path, content_hash, about)
     _check_task(path, about, task or {})
     try:
-        weights = torch.load(path, map_location="cpu", weights_only=True)
+        weights = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
         raise ValueError(f"ckpt_path {path} is no file of plain tensors, or a broken one") from error
     if not isinstance(weights, Mapping) or not all(isinstance(value, Tensor) for value in weights.values()):
@@ -133,16 +139,19 @@ def load_weights(
     except (RuntimeError, TypeError) as error:
         reason = textwrap.shorten(str(error).splitlines()[-1], 200)
         raise ValueError(
-            f"ckpt_path {path} holds weights of another network than network_def: {reason}"
+            f"ckpt_path {path} holds weights of another network than network_def ({reason}); "
+            "name the config file of its training, or of its network"
         ) from error
-    return network
+    return content_hash
 
 
 def what_for(path: str | Path) -> dict[str, Any]:
     """What model.json says of the weights beside it: task, network, hash. Empty where there is none.
 
+    It travels with weights of strangers and becomes part of a config: it is plain data, or refused.
+
     Raises:
-        ValueError: it cannot be read.
+        ValueError: it cannot be read, or holds what a config would execute.
     """
     task_path = _task_path(Path(path))
     if not task_path.is_file():
@@ -153,13 +162,32 @@ def what_for(path: str | Path) -> dict[str, Any]:
         raise ValueError(f"{task_path} cannot be read ({error}); fetch it again with its weights") from error
     if not isinstance(content, dict):
         raise ValueError(f"{task_path} does not tell what the weights beside it are for; fetch it again")
+    alive = next(_alive(content), None)
+    if alive is not None:
+        raise ValueError(
+            f"{task_path} holds {alive!r}, which a config would execute; do not use these weights"
+        )
     return content
 
 
-def _check_hash(path: str | Path, about: Mapping[str, Any]) -> None:
+def _alive(content: Any) -> Iterator[str]:
+    """What is no plain data to MONAI's config parser: expressions, references, macros, its own keys."""
+    if isinstance(content, str):
+        if any(sign in content for sign in "$@%#") or "::" in content:
+            yield content
+    elif isinstance(content, dict):
+        yield from (key for key in content if key.startswith("_"))
+        for part in (*content, *content.values()):
+            yield from _alive(part)
+    elif isinstance(content, list):
+        for part in content:
+            yield from _alive(part)
+
+
+def _check_hash(path: str | Path, content_hash: str, about: Mapping[str, Any]) -> None:
     if "sha256" not in about:
         logger.warning("%s: no hash is pinned beside it, so nobody can tell whether it was changed", path)
-    elif file_hash(path) not in about["sha256"]:
+    elif content_hash not in about["sha256"]:
         raise ValueError(
             f"ckpt_path {path} is not the file that {_task_path(Path(path)).name} tells of: "
             "its SHA-256 differs; fetch both again"
@@ -191,7 +219,8 @@ def trained_network(
     if not Path(path).is_file():
         logger.info("no weights %s: that method is left out", path)
         return None
-    network = load_weights(network, path, task).to(device).eval()
+    load_weights(network, path, task)
+    network = network.to(device).eval()
     return lambda image: inferer(image.to(device), network)
 
 

@@ -4,7 +4,6 @@ The header is judged before a voxel is unpacked, and the file is read to its end
 Shapes: (X, Y, Z).
 """
 
-import itertools
 import logging
 import math
 import sys
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hmf_networks.nifti.codes import Complaint, VolumeError, Warned
+from hmf_networks.nifti.files import header_path, voxel_path
 from hmf_networks.nifti.header import MAX_EXTENSION_BYTES, MAX_VOXELS, Header, check_extensions, parse_header
 from hmf_networks.nifti.stream import Stream
 
@@ -63,21 +63,21 @@ def read_volume(
 
 def read_header(path: str | Path) -> Header:
     """The header alone, judged as in `read_volume`, of any size; voxels are not looked at."""
-    with Stream(_header_path(Path(path))) as stream:
+    with Stream(header_path(Path(path))) as stream:
         return _read_header(stream, max_voxels=sys.maxsize)[0]
 
 
 def examine(path: str | Path, *, volume: int | None = None, max_voxels: int = MAX_VOXELS) -> Volume:
     """As `read_volume`, with the warnings in hand."""
     path = Path(path)
-    with Stream(_header_path(path)) as stream:
+    with Stream(header_path(path)) as stream:
         header, warnings = _read_header(stream, max_voxels)
         chosen = _choose(header, volume, path)
         if not header.is_pair:
             values, more = _read_voxels(stream, header, chosen)
         else:
             warnings += _end(stream, "header")
-            with Stream(_voxel_path(path)) as voxels:
+            with Stream(voxel_path(path)) as voxels:
                 warnings += _name_tells(voxels)
                 voxels.read(header.offset, "what lies before its voxels")
                 values, more = _read_voxels(voxels, header, chosen)
@@ -205,37 +205,3 @@ def _end(stream: Stream, what: str) -> list[Warned]:
         size = str(tail) if tail else "some"
         return [Warned("W_TRAILING", f"{size} bytes follow its {what} and are not used")]
     return []
-
-
-def _header_path(path: Path) -> Path:
-    """Of a pair, whichever file is given, the header."""
-    if _ending(path) != ".img":
-        return path
-    return _other_half(path, ".hdr")
-
-
-def _voxel_path(path: Path) -> Path:
-    return path if _ending(path) == ".img" else _other_half(path, ".img")
-
-
-def _ending(path: Path) -> str:
-    return _without_gz(path).suffix.lower()
-
-
-def _other_half(path: Path, suffix: str) -> Path:
-    stem = _without_gz(path)
-    for letters, packed in itertools.product((suffix, suffix.upper(), suffix.title()), ("", ".gz", ".GZ")):
-        if _exists(candidate := stem.with_suffix(letters + packed)):
-            return candidate
-    raise VolumeError("E_MISSING", path, f"its other half, {stem.with_suffix(suffix).name}, is not beside it")
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except OSError:  # with .gz its name may be too long
-        return False
-
-
-def _without_gz(path: Path) -> Path:
-    return path.with_suffix("") if path.suffix.lower() == ".gz" else path

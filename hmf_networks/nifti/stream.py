@@ -114,7 +114,9 @@ def _size(path: Path) -> int:
         is_file, is_link = path.is_file(), path.is_symlink()
         size = path.stat().st_size if is_file else 0
     except (OSError, ValueError) as error:  # a name too long, or with a zero byte
-        raise VolumeError("E_MISSING", path, f"cannot be looked at ({error})", "correct the name") from error
+        raise VolumeError(
+            "E_MISSING", path, f"cannot be looked at ({error})", "correct its name or its permissions"
+        ) from error
     if not is_file and is_link:
         target = path.readlink()
         raise VolumeError(

@@ -1,7 +1,8 @@
 """One process at a time makes an output; what a killed one left behind is swept away."""
 
 import contextlib
-import stat
+import itertools
+import os
 import threading
 import time
 from collections.abc import Sequence
@@ -9,7 +10,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from hmf_networks.naming import bare_name
+from hmf_networks.atomic import sweep
+from hmf_networks.naming import beside
 
 POLL_SECONDS = 0.2
 
@@ -29,10 +31,15 @@ class Claim:
             _remove_empty(self._folders)
 
 
-def claim(path: Path, *, wait: bool = False, give_up: threading.Event | None = None) -> Claim | None:
-    """The right to make `path`; None where another process has it, unless `wait`, until `give_up`."""
+def claim(
+    path: Path, root: Path, *, wait: bool = False, give_up: threading.Event | None = None
+) -> Claim | None:
+    """The right to make `path` below `root`, and what stands beside it.
+
+    None where another process has it, unless `wait`, until `give_up`.
+    """
+    folders = list(itertools.takewhile(lambda folder: folder != root, path.parents))
     while True:
-        folders = [path.parent, *(folder for folder in path.parents[1:] if not folder.exists())]
         lock = FileLock(path.with_name(f".{path.name}.lock"), thread_local=False)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -42,30 +49,12 @@ def claim(path: Path, *, wait: bool = False, give_up: threading.Event | None = N
                 return None
             time.sleep(POLL_SECONDS)
         except (FileNotFoundError, FileExistsError):  # a folder was swept away at this very moment
-            if _is_in_the_way(path.parent):
-                raise
+            if any(os.path.lexists(folder) and not folder.is_dir() for folder in folders):
+                raise  # no folder, or a link to nowhere
         else:
-            sweep(path)
+            for file in (path, beside(path, ".json"), beside(path, ".png")):
+                sweep(file)
             return Claim(path, lock, folders)
-
-
-def sweep(path: Path) -> None:
-    """Remove part files of `path` and what stands beside it (`atomic.write_whole`); only under a claim."""
-    for part in path.parent.glob(f".{_literal(bare_name(path.name))}.*.part"):
-        part.unlink(missing_ok=True)
-
-
-def _literal(text: str) -> str:
-    """For a glob: `[`, `*` and `?` of a file name stand for themselves."""
-    return "".join(f"[{letter}]" if letter in "[*?" else letter for letter in text)
-
-
-def _is_in_the_way(path: Path) -> bool:
-    """Whether something else is where a folder should be."""
-    try:
-        return not stat.S_ISDIR(path.lstat().st_mode)
-    except OSError:
-        return False
 
 
 def _remove_empty(folders: Sequence[Path]) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from hmf_networks.atomic import FileChangedError
 from hmf_networks.naming import is_named, subject_name
 from hmf_networks.nifti.codes import ERRORS, Fault, VolumeError
 
@@ -12,6 +13,14 @@ SUBJECT_ERRORS = ERRORS | {
     "E_NAME": Fault("the name of a subject is no file name", "rename it with letters, digits, '-' and '_'"),
     "E_EXISTS": Fault(
         "an output exists that no manifest speaks of", "move it, or replace it with --overwrite"
+    ),
+    "E_SOURCE": Fault("the output would replace a scan that is read from", "give the output another name"),
+    "E_CHANGED": Fault(
+        "a file was changed while it was worked on", "run it again when nobody else writes to it"
+    ),
+    "E_NONFINITE": Fault(
+        "the network gave values that are no numbers",
+        "set precision to float32, or fetch the weights again",
     ),
     "E_WRITE": Fault(
         "an output cannot be written", "make room or correct the permissions, then go on with --skip-existing"
@@ -53,6 +62,10 @@ def told(error: BaseException) -> tuple[str, str, str]:
     match error:
         case VolumeError() | SubjectError():
             return error.code, error.problem, error.cure
+        case FloatingPointError():
+            code, cause = "E_NONFINITE", str(error)
+        case FileChangedError():
+            code, cause = "E_CHANGED", str(error)
         case MemoryError():
             code, cause = "E_MEMORY", str(error) or "out of memory"
         case OSError():

@@ -5,22 +5,36 @@ import hashlib
 import json
 import logging
 import os
+import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hmf_networks.atomic import PART_SUFFIX_BYTES
 from hmf_networks.hashing import file_hash
-from hmf_networks.naming import check_switch, check_weights, is_named, output_path, subject_name
+from hmf_networks.naming import (
+    CONTRASTS,
+    beside,
+    check_switch,
+    check_weights,
+    is_named,
+    output_path,
+    subject_name,
+)
+from hmf_networks.nifti.codes import VolumeError
+from hmf_networks.nifti.files import volume_hash
 from hmf_networks.outputs import bids
 from hmf_networks.outputs.claim import Claim, claim
 from hmf_networks.outputs.failure import SubjectError, SubjectsFailed, failure, told
-from hmf_networks.outputs.manifest import ERRORS, Manifest
+from hmf_networks.outputs.manifest import ERRORS, MANIFEST, Manifest
 
 logger = logging.getLogger(__name__)
 
 Record = Mapping[str, Any]
+
+LONGEST_NAME_BYTES = 255  # that file systems allow
 
 
 class OutputFolder:
@@ -30,8 +44,8 @@ class OutputFolder:
         output_dir: made when it is not there; `naming.output_path` tells the names below it.
         target: contrast that is made.
         overwrite: replace outputs that exist; without it, and without `skip_existing`, they are refused.
-        skip_existing: leave outputs alone that are still what manifest.json says, made of the same sources
-            with the same weights; make the others anew.
+        skip_existing: leave outputs alone that are still what manifest.json and their sidecar say, made of
+            the same sources with the same weights and settings; make the others anew.
         weights_path: of the network; its hash is written down.
         settings: plain data that the outputs depend on; their hash is written down.
 
@@ -48,7 +62,7 @@ class OutputFolder:
         weights_path: str | None = None,
         settings: Mapping[str, Any] | None = None,
     ) -> None:
-        self.folder, self.target = Path(output_dir), target
+        self.folder, self.target = Path(output_dir).expanduser(), target
         self.overwrite = check_switch("overwrite", overwrite)
         self.skip_existing = check_switch("skip_existing", skip_existing)
         if overwrite and skip_existing:
@@ -57,34 +71,42 @@ class OutputFolder:
         self.settings = dict(settings or {})
         self.manifest = Manifest(self.folder)
         self.fates: dict[str, list[str]] = {"made": [], "skipped": [], "elsewhere": [], "failed": []}
+        self.weights_hash: str | None = None  # who loads the weights may know better, see `open`
         self._started = time.time()
         self._claims: dict[str, tuple[Claim, float]] = {}
-        self._weights_hash: str | None = None
+        self._is_new = False
+        self._known_before: dict[str, Any] = {}
+        self._sources: set[tuple[int, int]] = set()
         self._alone = threading.RLock()
         self._is_over = threading.Event()  # a thread that reads ahead shall claim no more
 
     def open(self, records: Sequence[Record]) -> None:
-        """Before any work: the folder can be written to, and no output is in the way.
+        """Before any work: the folder can be written to, and nothing is in the way.
 
         Raises:
             OSError: it cannot be written to, or there are no weights.
+            ValueError: its manifest.json is not one of ours, or it is the BIDS dataset that is read.
             FileExistsError: outputs exist and nothing was said of them.
         """
         self._started = time.time()
         self._is_over.clear()
         self.fates = {fate: [] for fate in self.fates}
-        if self.weights_path is not None and self._weights_hash is None:
+        if self.weights_path is not None:
             check_weights(self.weights_path)
-            self._weights_hash = file_hash(self.weights_path)
+            self.weights_hash = file_hash(self.weights_path)
+        self._check_apart(records)
         self._check_writable()
+        self.manifest.check()
+        self._known_before = self.manifest.outputs()
+        self._sources = set(_identities(records))
         if self.overwrite or self.skip_existing:
             return
         paths = (self.folder / output_path(record, self.target) for record in records if is_named(record))
-        existing = [path for path in paths if path.exists()]
+        existing = [there for path in paths if (there := _in_the_way(path)) is not None]
         if existing:
             raise FileExistsError(
-                f"{len(existing)} output(s) exist already, e.g. {existing[0]}; set overwrite to True to "
-                "replace them or skip_existing to True to keep them, or choose another output_dir"
+                f"{len(existing)} output(s) exist already, e.g. {existing[0]}; ask for overwrite to replace "
+                "them or skip_existing to keep them, or choose another output folder"
             )
 
     def claim(self, record: Record, *, wait: bool = False) -> str:
@@ -93,14 +115,14 @@ class OutputFolder:
         With `wait` it is busy only where the run is over (`release_all`).
 
         Raises:
-            SubjectError: E_NAME, or E_EXISTS.
+            SubjectError: E_NAME, E_EXISTS or E_SOURCE.
         """
         path = self.path(record)
-        mine = claim(path, wait=wait, give_up=self._is_over)
+        mine = claim(path, self.folder, wait=wait, give_up=self._is_over)
         if mine is None:
             return "busy"
         try:
-            fate = self._fate_of_existing(path, record) if path.exists() else None
+            fate = self._fate_of_existing(path, record)
         except BaseException:
             mine.release()
             raise
@@ -121,36 +143,41 @@ class OutputFolder:
             path = self.folder / output_path(record, self.target)
         except ValueError as error:
             raise SubjectError("E_NAME", str(error)) from error
+        if len(os.fsencode(path.name)) + PART_SUFFIX_BYTES > LONGEST_NAME_BYTES:
+            raise SubjectError("E_NAME", f"{path.name} is too long for a file name")
         if not path.parent.resolve().is_relative_to(self.folder.resolve()):
             raise SubjectError("E_NAME", f"{path.parent.name} is a link that leads out of the output folder")
         return path
 
     def written(self, sample: Record, content_hash: str, source_hashes: Mapping[str, str]) -> None:
         """An output is there, whole. `source_hashes`: contrast -> SHA-256 of its file."""
-        if sample.get("layout") == "bids":
-            bids.describe(self.folder)
+        if sample.get("layout") == "bids" and not bids.is_described(self.folder):
+            with self.manifest.alone(*bids.FILES):
+                bids.describe(self.folder)
         _, started = self._claims[subject_name(sample)]
         entry = {
             "subject": subject_name(sample),
             "target": self.target,
             "sha256": content_hash,
             "sources": dict(source_hashes),
-            "weights_sha256": self._weights_hash,
+            "weights_sha256": self.weights_hash,
             "settings_sha256": self.settings_hash(),
             "seconds": round(time.time() - started, 2),
             "finished": round(time.time(), 3),
         }
-        self.manifest.update(made={self._relative(self.path(sample)): entry})
+        self.manifest.update(self.target, made={self._relative(self.path(sample)): entry})
         self._note("made", sample)
         self.release(sample)
 
     def failed(self, record: Record, error: BaseException) -> None:
         """A subject cannot be done: written down, and the run goes on."""
         entry = failure(record, error)
-        logger.error("%s left out: %s %s; %s", entry["subject"], *told(error))
+        code, cause, cure = told(error)
+        culprit = f"{entry['file']}: " if "file" in entry else ""
+        logger.error("%s left out: %s %s%s; %s", entry["subject"], code, culprit, cause, cure)
         logger.debug("%s", entry["subject"], exc_info=error)
         with contextlib.suppress(OSError):  # where the disk is full this cannot be written, either
-            self.manifest.update(failed=entry)
+            self.manifest.update(self.target, failed=entry)
         self._note("failed", record, entry["subject"])
         self.release(record)
 
@@ -169,6 +196,12 @@ class OutputFolder:
                 mine.release()
             self._claims.clear()
 
+    def abandon(self) -> None:
+        """After a run that came to nothing: no empty folder stays that was not there before."""
+        if self._is_new:
+            with contextlib.suppress(OSError):  # it is not empty
+                self.folder.rmdir()
+
     def close(self, about: Mapping[str, Any], fates: Mapping[str, Sequence[str]]) -> None:
         """Write down the run: what is known about it, its settings, how many subjects had which fate."""
         run = {
@@ -176,21 +209,44 @@ class OutputFolder:
             "target": self.target,
             "settings": self.settings,
             "settings_sha256": self.settings_hash(),
-            "weights_sha256": self._weights_hash,
+            "weights_sha256": self.weights_hash,
             "seconds": round(time.time() - self._started, 2),
             **{fate: len(names) for fate, names in fates.items()},
         }
-        self.manifest.update(run=run)
+        fine = [name for fate in ("made", "skipped", "elsewhere") for name in fates.get(fate, ())]
+        try:
+            self.manifest.update(self.target, run=run, fine=fine)
+        except OSError as error:
+            raise PermissionError(
+                f"{self.manifest.folder / MANIFEST} cannot be written ({error.strerror}); outputs are whole, "
+                "make room and go on with --skip-existing"
+            ) from error
 
     def settings_hash(self) -> str:
         return hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()
 
+    def _check_apart(self, records: Sequence[Record]) -> None:
+        """In a raw BIDS dataset a description of derivatives would be wrong, and BIDS wants them apart."""
+        folder = self.folder.resolve()
+        scans = (
+            record[name]
+            for record in records
+            if record.get("layout") == "bids"
+            for name in CONTRASTS
+            if name in record
+        )
+        if any(bids.dataset_of(scan) == folder for scan in scans):
+            raise ValueError(
+                f"output folder {self.folder} is the BIDS dataset itself; choose another, e.g. "
+                f"{self.folder / 'derivatives' / 'hmf'}"
+            )
+
     def _check_writable(self) -> None:
-        probe = self.folder / f".probe-{os.getpid()}"
+        self._is_new = not self.folder.exists()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            probe.write_bytes(b"")
-            probe.unlink()
+            with tempfile.TemporaryFile(dir=self.folder):
+                pass
         except OSError as error:
             problem = (
                 f"output_dir {self.folder} cannot be written to ({error.strerror}); choose another folder"
@@ -198,36 +254,63 @@ class OutputFolder:
             raise PermissionError(problem) from error
 
     def _fate_of_existing(self, path: Path, record: Record) -> str | None:
-        """What an output that is there means for its subject; None: it is to be made anew."""
+        """What is there already means for a subject; None: its output is to be made, or made anew."""
+        there = _in_the_way(path)
+        if there is None:
+            return None
+        if path.exists() and _identity(path) in self._sources:
+            raise SubjectError("E_SOURCE", f"{self._relative(path)} is one of the scans")
         known = self.manifest.outputs().get(self._relative(path))
         if self.skip_existing:
-            reason = self._reason_to_make_again(path, record, known)
+            if there != path:
+                raise SubjectError(
+                    "E_EXISTS", f"{self._relative(there)} exists, and nothing says whose it is"
+                )
+            sidecar = bids.read_sidecar(path)
+            reason = self._reason_to_make_again(path, record, known, sidecar)
             if reason is None:
+                if known is None:  # the manifest was lost, or the run killed that had just written this
+                    self._adopt(path, record, sidecar)
                 return "skipped"
             logger.warning("%s is made again: %s", self._relative(path), reason)
             return None
-        if not self.overwrite or (known is not None and known["finished"] > self._started):
+        if not self.overwrite or (
+            known is not None and known != self._known_before.get(self._relative(path))
+        ):
             return "elsewhere"  # it was not there, or not this one, when this run began
         return None
 
     def _reason_to_make_again(
-        self, path: Path, record: Record, known: Mapping[str, Any] | None
+        self, path: Path, record: Record, known: Mapping[str, Any] | None, sidecar: Mapping[str, Any]
     ) -> str | None:
         content = file_hash(path)
-        if known is None:
-            if content != bids.read_sidecar(path).get("Sha256"):
-                raise SubjectError("E_EXISTS", f"{self._relative(path)} exists, but not in manifest.json")
-            return "the run that wrote it was killed before it was done"
-        if content != known["sha256"]:
+        if known is None and content != sidecar.get("Sha256"):
+            problem = f"{self._relative(path)} exists, and neither manifest.json nor a sidecar knows it"
+            raise SubjectError("E_EXISTS", problem)
+        if known is not None and content != known["sha256"]:
             return "it is not what was written, by its hash"
-        if any(
-            name not in record or file_hash(record[name]) != source
-            for name, source in known["sources"].items()
-        ):
+        if content != sidecar.get("Sha256"):
+            return "its sidecar is lost"
+        if not _are_sources(record, sidecar.get("SourcesSha256")):
             return "its sources have changed"
-        if known["weights_sha256"] != self._weights_hash:
+        if sidecar.get("WeightsSha256") != self.weights_hash:
             return "it was made with other weights"
+        if sidecar.get("SettingsSha256") != self.settings_hash():
+            return "it was made with other settings"
         return None
+
+    def _adopt(self, path: Path, record: Record, sidecar: Mapping[str, Any]) -> None:
+        """Write down an output that only its sidecar knows."""
+        entry = {
+            "subject": subject_name(record),
+            "target": self.target,
+            "sha256": sidecar["Sha256"],
+            "sources": sidecar["SourcesSha256"],
+            "weights_sha256": self.weights_hash,
+            "settings_sha256": self.settings_hash(),
+            "finished": round(path.stat().st_mtime, 3),
+        }
+        self.manifest.update(self.target, made={self._relative(path): entry})
 
     def _relative(self, path: Path) -> str:
         return path.relative_to(self.folder).as_posix()
@@ -235,6 +318,37 @@ class OutputFolder:
     def _note(self, fate: str, record: Record, name: str | None = None) -> None:
         with self._alone:
             self.fates[fate].append(name or subject_name(record))
+
+
+def _are_sources(record: Record, hashes: Any) -> bool:
+    """Whether the files of a record are still these: contrast -> SHA-256."""
+    if not isinstance(hashes, Mapping):
+        return False
+    try:
+        return all(volume_hash(record[name]) == content for name, content in hashes.items())
+    except (KeyError, OSError, VolumeError):  # whoever reads it says what is wrong
+        return False
+
+
+def _in_the_way(path: Path) -> Path | None:
+    """What would be lost if `path` were written: itself, or a file beside it that nothing says is ours."""
+    if path.exists():
+        return path
+    picture, sidecar = beside(path, ".png"), beside(path, ".json")
+    if bids.is_ours(bids.read_sidecar(path)):
+        return None
+    return next((file for file in (sidecar, picture) if file.exists()), None)
+
+
+def _identities(records: Sequence[Record]) -> Iterator[tuple[int, int]]:
+    for path in (record[name] for record in records for name in CONTRASTS if name in record):
+        with contextlib.suppress(OSError):  # whoever reads it says so
+            yield _identity(path)
+
+
+def _identity(path: str | Path) -> tuple[int, int]:
+    stat = Path(path).stat()
+    return stat.st_dev, stat.st_ino
 
 
 def report(fates: Mapping[str, Sequence[str]], folder: Path) -> None:

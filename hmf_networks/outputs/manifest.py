@@ -3,108 +3,145 @@
 Both speak of the whole folder, not of the last run: processes and later runs add to them, one at a time.
 """
 
+import itertools
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 
-from hmf_networks.atomic import write_whole
-from hmf_networks.outputs.claim import sweep
+from hmf_networks.atomic import sweep, write_whole
 
 logger = logging.getLogger(__name__)
 
 MANIFEST, ERRORS, LOCK = "manifest.json", "errors.json", ".manifest.lock"
-RELIED_ON = {"subject", "sha256", "sources", "weights_sha256", "finished"}  # of an output
+RELIED_ON = {"subject": str, "sha256": str, "sources": dict, "finished": float}  # of an output
 
 
 class Manifest:
     """The two files of `folder`.
 
     manifest.json is `{"run": {...}, "outputs": {relative path: {...}}}`, errors.json a list of
-    `outputs.failure.failure`; the latter is there only as long as it names somebody.
+    `outputs.failure.failure` and a target; the latter is there only as long as it names somebody.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._seen: dict[str, tuple[tuple[int, int, int], Any]] = {}  # of thousands of outputs, parsed once
 
+    def check(self) -> None:
+        """Raise ValueError or OSError, in one line, where the two files could not be kept."""
+        for name in (MANIFEST, ERRORS):
+            path = self.folder / name
+            try:
+                content = self._parsed(name)
+            except OSError as error:
+                raise PermissionError(
+                    f"{path} cannot be read ({error.strerror}); choose another output_dir"
+                ) from error
+            except (ValueError, RecursionError):
+                continue  # damaged: `_load` puts it aside
+            if content is not None and not _is_ours(content, name):
+                raise ValueError(f"{path} is not one of ours and would be lost; choose another output_dir")
+
     def outputs(self) -> dict[str, dict[str, Any]]:
         """Relative path -> what is known of the output."""
-        return self._load(MANIFEST, {}).get("outputs", {})
+        known = self._load(MANIFEST, {}).get("outputs", {})
+        return {path: entry for path, entry in known.items() if _is_reliable(entry)}
 
     def update(
         self,
+        target: str,
         *,
         run: Mapping[str, Any] | None = None,
         made: Mapping[str, Mapping[str, Any]] | None = None,
         failed: Mapping[str, str] | None = None,
+        fine: Collection[str] = (),
     ) -> None:
-        """Note a run, or outputs that were made, or a subject that failed."""
-        with _Alone(self.folder):
+        """Note a run, or outputs that were made, or a subject that failed, or subjects that are `fine`."""
+        with self.alone():
             content = self._load(MANIFEST, {})
             outputs = content.get("outputs", {}) | {key: dict(value) for key, value in (made or {}).items()}
             content = {"run": dict(run or content.get("run", {})), "outputs": dict(sorted(outputs.items()))}
             write_whole(self.folder / MANIFEST, json.dumps(content, indent=1) + "\n")
-            named = {entry["subject"] for entry in (made or {}).values()} | {(failed or {}).get("subject")}
+            settled = {*fine, *(entry["subject"] for entry in (made or {}).values())}
+            settled |= {failed["subject"]} if failed else set()
             before = self._load(ERRORS, [])
-            errors = [entry for entry in before if entry["subject"] not in named]
-            errors += [dict(failed)] if failed else []
+            errors = [
+                entry
+                for entry in before
+                if entry.get("target", target) != target or entry["subject"] not in settled
+            ]
+            errors += [{**failed, "target": target}] if failed else []
             if errors:
-                errors.sort(key=lambda entry: entry["subject"])
+                errors.sort(key=lambda entry: (entry["subject"], entry.get("target", "")))
                 write_whole(self.folder / ERRORS, json.dumps(errors, indent=1) + "\n")
             elif before:
                 (self.folder / ERRORS).unlink(missing_ok=True)
 
+    @contextmanager
+    def alone(self, *more: str) -> Iterator[None]:
+        """Within it no other process changes the two files, or `more`; litter of a killed one is gone."""
+        lock = FileLock(self.folder / LOCK)
+        with lock.acquire(poll_interval=0.01):
+            try:
+                for name in (MANIFEST, ERRORS, *more):
+                    sweep(self.folder / name)
+                yield
+            finally:
+                (self.folder / LOCK).unlink(missing_ok=True)
+
     def _load(self, name: str, empty: Any) -> Any:
-        path = self.folder / name
-        if not path.is_file():
-            return empty
-        stat = path.stat()
-        state = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
-        if name in self._seen and self._seen[name][0] == state:
-            return self._seen[name][1]
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            if _is_sound(content) and isinstance(content, type(empty)):
-                self._seen[name] = (state, content)
-                return content
-        except ValueError:
+            content = self._parsed(name)
+            if content is None or _is_ours(content, name):
+                return empty if content is None else content
+        except (ValueError, RecursionError):
             pass
-        aside = path.with_name(f"{path.stem}-unreadable.json")
-        logger.warning("%s cannot be read: moved to %s", path, aside.name)
-        path.replace(aside)
+        self._put_aside(name)
         return empty
 
+    def _parsed(self, name: str) -> Any:
+        """None where it is not there."""
+        path = self.folder / name
+        try:
+            stat = path.stat()
+        except FileNotFoundError:
+            return None
+        state = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
+        if name not in self._seen or self._seen[name][0] != state:
+            self._seen[name] = (state, json.loads(path.read_text(encoding="utf-8")))
+        return self._seen[name][1]
 
-def _is_sound(content: Any) -> bool:
-    """Whether it could have been written here: what others changed may lack what is relied on."""
-    if isinstance(content, list):
-        return all(isinstance(entry, dict) and isinstance(entry.get("subject"), str) for entry in content)
-    if not isinstance(content, dict):
-        return False
-    run, outputs = content.get("run", {}), content.get("outputs", {})
+    def _put_aside(self, name: str) -> None:
+        path = self.folder / name
+        numbers = itertools.count(1)
+        aside = next(
+            a for n in numbers if not (a := path.with_name(f"{path.stem}-unreadable-{n}.json")).exists()
+        )
+        logger.warning("%s cannot be read: moved to %s", path, aside.name)
+        path.replace(aside)
+
+
+def _is_ours(content: Any, name: str) -> bool:
+    """Whether it could have been written here, by whatever version."""
+    if name == ERRORS:
+        return isinstance(content, list) and all(
+            isinstance(entry, dict) and isinstance(entry.get("subject"), str) and "code" in entry
+            for entry in content
+        )
     return (
-        isinstance(run, dict)
-        and isinstance(outputs, dict)
-        and all(isinstance(entry, dict) and entry.keys() >= RELIED_ON for entry in outputs.values())
+        isinstance(content, dict)
+        and content.keys() <= {"run", "outputs"}
+        and all(isinstance(part, dict) for part in content.values())
     )
 
 
-class _Alone:
-    """Within it no other process changes the two files; litter of a killed one is gone afterwards."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.lock = FileLock(folder / LOCK)
-
-    def __enter__(self) -> None:
-        self.lock.acquire(poll_interval=0.01)
-        for name in (MANIFEST, ERRORS):
-            sweep(self.folder / name)
-
-    def __exit__(self, *_: object) -> None:
-        (self.folder / LOCK).unlink(missing_ok=True)
-        self.lock.release()
+def _is_reliable(entry: Any) -> bool:
+    """Whether an output's entry tells what is relied on: others may have changed it, or an older version."""
+    return isinstance(entry, dict) and all(
+        isinstance(entry.get(key), kind) for key, kind in RELIED_ON.items()
+    )

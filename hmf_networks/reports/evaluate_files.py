@@ -73,6 +73,7 @@ def evaluate_files(
     records = find_truths(truth, target)
     folders = _named_runs([predictions, *against])
     found = {run: find_predictions(folder, target, records) for run, folder in folders.items()}
+    _check_any_pair(records, found)
     if output_dir is not None:
         Path(output_dir).mkdir(parents=True, exist_ok=True)  # refused now, not after an hour
     scores = _score_all(records, target, found, protocols)
@@ -88,6 +89,16 @@ def evaluate_files(
         _draw_worst(Path(output_dir) / "worst", records, target, found[run], [w["subject"] for w in worst])
     logger.info("%s", _report(scores, comparisons if others else None, worst))
     return scores.failures
+
+
+def _check_any_pair(records: Sequence[Record], found: Predictions) -> None:
+    truths = [subject_name(record) for record in records]
+    predicted = [subject for files in found.values() for subject in files]
+    if set(truths).isdisjoint(predicted):
+        raise ValueError(
+            f"no prediction belongs to a subject of the truth: there e.g. {truths[0]}, here e.g. "
+            f"{predicted[0]}; give the folder that was made of them"
+        )
 
 
 def _named_runs(paths: Iterable[str | Path]) -> dict[str, Path]:

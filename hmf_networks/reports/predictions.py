@@ -26,7 +26,7 @@ class Failure(NamedTuple):
 
     @classmethod
     def from_error(cls, subject: str, error: VolumeError) -> "Failure":
-        return cls(subject, error.code, f"{error.path}: {error.problem}", error.cure)
+        return cls(subject, error.code, f"{Path(error.path).name}: {error.problem}", error.cure)
 
 
 def find_truths(root: str | Path, target: str) -> list[Record]:
@@ -72,14 +72,16 @@ def unpaired(truths: Sequence[Record], found: Mapping[str, Path], root: Path, ta
         Failure(
             subject,
             "E_MISSING",
-            f"no prediction of {target} in {root}: {output_path(record, target)} is not there",
+            f"no prediction of {target} in {root.name}: {output_path(record, target)} is not there",
             "synthesise it, or leave the subject out of the truth",
         )
         for subject, record in names.items()
         if subject not in found
     ]
     no_truth = [
-        Failure(subject, "E_MISSING", f"{path} has no true {target}", "add the true file, or remove this one")
+        Failure(
+            subject, "E_MISSING", f"{path.name} has no true {target}", "add the true file, or remove this one"
+        )
         for subject, path in found.items()
         if subject not in names
     ]

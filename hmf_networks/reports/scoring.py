@@ -38,8 +38,8 @@ def read_truth(record: Mapping[str, str], target: str) -> Truth:
 
 
 def read_prediction(path: str | Path, truth: Truth) -> Upright:
-    """Raises VolumeError, E_GRID where it does not lie on the grid of the truth."""
-    prediction = read_upright(path)
+    """Raises VolumeError, E_GRID where it does not lie on the grid of the truth, E_NONFINITE for NaN."""
+    prediction = read_upright(path, all_finite=True)
     check_same_grid(prediction, truth.volume)
     low, high = prediction.values.min(), prediction.values.max()
     if low < 0 or not 1 < high <= OUTPUT_MAXIMUM:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from hmf_networks.nifti.codes import VolumeError
 from hmf_networks.nifti.geometry import grid_difference, upright
-from hmf_networks.nifti.read import read_volume
+from hmf_networks.nifti.read import examine
 
 
 class Upright(NamedTuple):
@@ -24,9 +24,16 @@ class Upright(NamedTuple):
         return [float(size) for size in voxel_sizes(self.affine)]
 
 
-def read_upright(path: str | Path) -> Upright:
-    """Axes are swapped and flipped, nothing is interpolated. Raises VolumeError."""
-    values, affine = upright(*read_volume(path))
+def read_upright(path: str | Path, *, all_finite: bool = False) -> Upright:
+    """Axes are swapped and flipped, nothing is interpolated.
+
+    Raises:
+        VolumeError: it cannot be used; with `all_finite` E_NONFINITE for values that others take as 0.
+    """
+    volume = examine(path)
+    if all_finite and any(warned.code == "W_NONFINITE" for warned in volume.warnings):
+        raise VolumeError("E_NONFINITE", path, "some values are NaN or infinite", "synthesise it again")
+    values, affine = upright(volume.values, volume.header.affine)
     return Upright(np.ascontiguousarray(values), affine, str(path))
 
 

@@ -91,7 +91,11 @@ class ScaleForegroundd(MapTransform):
 
 
 class RestoreIntensityd(MapTransform):
-    """The prediction in [-1, 1] to 0..1000 by a fixed map; background of all sources becomes 0 again."""
+    """The prediction in [-1, 1] to 0..1000 by a fixed map; background of all sources becomes 0 again.
+
+    Raises:
+        FloatingPointError: it is not finite.
+    """
 
     def __init__(
         self, keys: KeysCollection = ("pred",), *, background_key: str | None = "background"
@@ -102,6 +106,8 @@ class RestoreIntensityd(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         sample = dict(data)
         for key in self.keys:
+            if not torch.isfinite(sample[key]).all():  # clamped, infinity would pass for a value
+                raise FloatingPointError(f"{key} holds NaN or infinity")
             restored = ((sample[key] + 1) / 2 * OUTPUT_MAXIMUM).clamp(0, OUTPUT_MAXIMUM)
             if self.background_key is not None:
                 mask = sample[self.background_key].to(restored.device)

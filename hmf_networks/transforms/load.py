@@ -10,8 +10,9 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform, ResampleToMatch
 from numpy.typing import NDArray
 
-from hmf_networks.naming import TWICE, check_switch
+from hmf_networks.naming import TWICE, UNLISTED, check_switch
 from hmf_networks.nifti.codes import VolumeError
+from hmf_networks.nifti.files import volume_state
 from hmf_networks.nifti.geometry import grid_difference
 from hmf_networks.nifti.header import MAX_VOXELS
 from hmf_networks.nifti.read import read_volume
@@ -65,14 +66,16 @@ class LoadContrastsd(MapTransform):
         self.volume, self.max_voxels = volume, max_voxels
 
     def __call__(self, record: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        subject = f"subject {record.get('patient', 'unnamed')}"
+        if UNLISTED in record:
+            raise VolumeError("E_MISSING", subject, record[UNLISTED], "correct its permissions")
         if TWICE in record:
-            subject = f"subject {record['patient']}"
             raise VolumeError("E_AMBIGUOUS", subject, f"it has {record[TWICE]}")
         missing = [name for name in self.keys if name not in record]
         if missing:
-            subject = f"subject {record.get('patient', 'unnamed')}"
             cure = "add the file or change the contrasts"
             raise VolumeError("E_MISSING", subject, f"it has no {', '.join(missing)}", cure)
+        states = [_state(record[name]) for name in self.sources]  # before a byte of them is read
         first_path = record[self.sources[0]]
         first = self._read(first_path)
         _check_plane(first, first_path)
@@ -86,6 +89,7 @@ class LoadContrastsd(MapTransform):
         sample = {key: value for key, value in record.items() if key not in (*self.keys, "label")}
         sample["image"] = _tensor([volumes[name].values for name in self.sources], first.affine, meta)
         sample["source_paths"] = [str(record[name]) for name in self.sources]
+        sample["source_states"] = states
         if self.target:
             sample["label"] = _tensor([volumes[self.target].values], first.affine, meta)
         if self.with_region:
@@ -116,6 +120,14 @@ class LoadContrastsd(MapTransform):
         if problem is not None:
             raise VolumeError("E_GRID", record["label"], problem)
         return (region.values > 0).astype(np.float32)
+
+
+def _state(path: str) -> str:
+    """Empty for a file that cannot be looked at: the reader says why."""
+    try:
+        return volume_state(path)
+    except (OSError, ValueError, VolumeError):
+        return ""
 
 
 def _tensor(

@@ -17,10 +17,12 @@ from nibabel.affines import voxel_sizes
 from numpy.typing import NDArray
 
 from hmf_networks import __version__
-from hmf_networks.atomic import write_whole
+from hmf_networks.atomic import FileChangedError, write_whole
 from hmf_networks.background import in_background
 from hmf_networks.hashing import file_hash
 from hmf_networks.naming import beside, check_switch, output_path
+from hmf_networks.nifti.codes import VolumeError
+from hmf_networks.nifti.files import volume_hash, volume_state
 from hmf_networks.nifti.geometry import upright
 from hmf_networks.nifti.read import read_header
 from hmf_networks.nifti.write import encode_like
@@ -32,7 +34,12 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 class Ledger(Protocol):
-    """Who is told what became of an output (`outputs/folder.py`)."""
+    """Who is told what became of an output (`outputs/folder.py`), and knows what made it."""
+
+    weights_hash: str | None
+
+    def settings_hash(self) -> str:
+        """Of what the outputs depend on."""
 
     def written(self, sample: Mapping[Any, Any], content_hash: str, source_hashes: Mapping[str, str]) -> None:
         """It is there, whole."""
@@ -52,7 +59,7 @@ class SaveSynthesisd(MapTransform):
         output_dir: `naming.output_path` tells the names below it.
         target: contrast of `pred`.
         sources: contrasts of `image`, for sidecar and picture.
-        weights_path: the weights used; their hash goes into the sidecar.
+        weights_path: the weights used; their hash goes into the sidecar, where no `ledger` knows it.
         preview: also write a three-plane picture.
 
     The sample gains `output_path`. Files are there when the call returns; where `behind` was set, each is
@@ -71,7 +78,7 @@ class SaveSynthesisd(MapTransform):
         preview: bool = True,
     ) -> None:
         super().__init__(keys)
-        self.output_dir = Path(output_dir)
+        self.output_dir = Path(output_dir).expanduser()
         self.target, self.sources = target, tuple(sources)
         self.weights_path = weights_path
         self.preview = check_switch("preview", preview)
@@ -103,22 +110,30 @@ class SaveSynthesisd(MapTransform):
             writing.result()
 
     def _write(self, sample: Mapping[Any, Any], values: NDArray[np.float32], path: Path) -> None:
-        """The sidecar first: with a hash in it, a volume can be told from one of an earlier run."""
+        """The volume last: where it is, all is. Its hash in the sidecar tells it from an earlier one."""
+        replaces = path.exists()
+        written: list[Path] = []
         try:
             content = encode_like(sample["source_paths"][0], values, path)
             content_hash = hashlib.sha256(content).hexdigest()
-            hashes = {name: file_hash(source) for name, source in self._source_paths(sample).items()}
-            sidecar = self._sidecar(sample, content_hash, hashes)
-            write_whole(beside(path, ".json"), json.dumps(sidecar, indent=2) + "\n")
-            write_whole(path, content)
+            hashes = self._source_hashes(sample)
+            files: dict[Path, str | bytes] = {
+                beside(path, ".json"): json.dumps(self._sidecar(sample, content_hash, hashes), indent=2)
+                + "\n"
+            }
             if self.preview:
-                write_whole(beside(path, ".png"), self._picture(sample, values))
+                files[beside(path, ".png")] = self._picture(sample, values)
+            files[path] = content
+            for file, file_content in files.items():
+                write_whole(file, file_content)
+                written.append(file)
             if self.ledger is not None:
                 self.ledger.written(sample, content_hash, hashes)
         except Exception as error:
-            if not path.exists():
-                with contextlib.suppress(OSError):
-                    beside(path, ".json").unlink()
+            if not replaces and path not in written:
+                for file in written:
+                    with contextlib.suppress(OSError):
+                        file.unlink()
             if self.ledger is None:
                 raise
             self.ledger.failed(sample, error)
@@ -127,6 +142,18 @@ class SaveSynthesisd(MapTransform):
                     error.errno,
                     f"{path} cannot be written: {error.strerror}; make room and go on with --skip-existing",
                 ) from error
+
+    def _source_hashes(self, sample: Mapping[Any, Any]) -> dict[str, str]:
+        """Contrast -> SHA-256 of the very bytes that were read; FileChangedError where they are gone."""
+        paths = self._source_paths(sample)
+        try:
+            hashes = {name: volume_hash(path) for name, path in paths.items()}
+            states = [volume_state(path) for path in paths.values()]
+        except (OSError, VolumeError) as error:
+            raise FileChangedError("a source is no longer there") from error
+        if states != sample.get("source_states", states):
+            raise FileChangedError("a source is no longer what was read")
+        return hashes
 
     def _source_paths(self, sample: Mapping[Any, Any]) -> dict[str, str]:
         return dict(zip(self.sources, sample["source_paths"], strict=True))
@@ -146,10 +173,18 @@ class SaveSynthesisd(MapTransform):
             f"clipped to 0..{OUTPUT_MAXIMUM:g}",
             "Sha256": content_hash,
             "SourcesSha256": dict(source_hashes),
-            "WeightsSha256": file_hash(self.weights_path) if self.weights_path else None,
+            **self._made_with(),
             "SkullStripped": is_brain_alone(sample["image"]),
             "GeneratedBy": {"Name": "hmf_networks", "Version": __version__},
         }
+
+    def _made_with(self) -> dict[str, str | None]:
+        if self.ledger is not None:
+            return {
+                "WeightsSha256": self.ledger.weights_hash,
+                "SettingsSha256": self.ledger.settings_hash(),
+            }
+        return {"WeightsSha256": file_hash(self.weights_path) if self.weights_path else None}
 
     def _picture(self, sample: Mapping[Hashable, Any], values: NDArray[np.float32]) -> bytes:
         affine = read_header(sample["source_paths"][0]).affine

@@ -83,4 +83,4 @@ def test_a_failing_run_ends_in_one_line_with_the_cause_and_the_cure(tmp_path):
 def test_the_traceback_is_there_for_who_asks(tmp_path):
     lines = run("--dataset_dir", str(tmp_path / "absent"), HMF_TRACEBACK="1")
     assert any("Traceback" in line for line in lines)
-    assert lines[-1].endswith("absent does not exist; give the folder of your subjects as --dataset_dir")
+    assert lines[-1].endswith("absent does not exist; give the folder of your subjects")

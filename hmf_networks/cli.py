@@ -4,6 +4,7 @@ Exit codes: 0 all done; 1 the command could not run, a misspelt option included;
 """
 
 import argparse
+import io
 import logging
 import sys
 from collections.abc import Sequence
@@ -22,6 +23,9 @@ Commands = Any  # argparse has no public name for what add_subparsers returns
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one sub-command; 0 all done, 1 it could not run, 2 some subjects failed and were named."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names of files may hold bytes that are no letters
+            stream.reconfigure(errors="backslashreplace")
     logging.raiseExceptions = False  # `| head` closes what is logged to
     options = _parser().parse_args(arguments)
     try:

@@ -39,6 +39,11 @@ def suggestion(word: str, known: Iterable[str]) -> str:
     return f"; did you mean '{close[0]}'?" if close else ""
 
 
+def printable(text: str) -> str:
+    """For one line on a screen: names of files may hold line ends, or bytes that are no letters."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
 def check_contrasts(names: Sequence[str]) -> None:
     """Raise ValueError, with a suggestion, unless every name is one of CONTRASTS."""
     if isinstance(names, str):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from hmf_networks.naming import CONTRASTS, check_contrasts, output_path, subject_name
+from hmf_networks.naming import CONTRASTS, check_contrasts, output_path, printable, subject_name
 
 
 def test_every_contrast_of_the_vocabulary_is_known():
@@ -76,3 +76,8 @@ def test_a_patient_name_cannot_lead_out_of_the_output_folder(patient):
 def test_an_unknown_target_has_no_output():
     with pytest.raises(ValueError, match="did you mean 't2'"):
         output_path({"patient": "001"}, "t2w")
+
+
+def test_a_name_on_the_screen_keeps_its_letters_and_stays_in_one_line():
+    assert printable("Ünï 脑-1.nii") == "Ünï 脑-1.nii"
+    assert printable("a\nb\x1b[31m\udce9") == "a\\nb\\x1b[31m\\udce9"

@@ -15,7 +15,7 @@ from hmf_networks.data.datalist import read_datalist
 from hmf_networks.data.folder import find_subjects, resolved
 from hmf_networks.data.pair_check import compare_contrasts
 from hmf_networks.data.records import files_below, nifti_stem
-from hmf_networks.naming import CONTRASTS, TWICE, UNLISTED, Record, is_named, subject_name
+from hmf_networks.naming import CONTRASTS, TWICE, UNLISTED, Record, is_named, printable, subject_name
 from hmf_networks.nifti.codes import VolumeError
 from hmf_networks.nifti.geometry import grid_difference, upright
 from hmf_networks.nifti.header import MAX_VOXELS
@@ -74,7 +74,9 @@ def check_path(
 def summary(report: Mapping[str, Sequence[Entry]]) -> str:
     """The report for people: what is not accepted, a line each, and counts."""
     lines = [
-        f"{entry['verdict']:6} {entry.get('path') or 'subject ' + entry['subject']}: {entry['message']}"
+        printable(
+            f"{entry['verdict']:6} {entry.get('path') or 'subject ' + entry['subject']}: {entry['message']}"
+        )
         for entry in (*report["files"], *report["subjects"])
         if entry["verdict"] != "accept"
     ]
@@ -84,7 +86,9 @@ def summary(report: Mapping[str, Sequence[Entry]]) -> str:
     placed = {path for subject in report["subjects"] for path in subject["contrasts"].values()}
     others = [entry["path"] for entry in report["files"] if entry["path"] not in placed]
     if others:
-        lines.append(f"{len(others)} of the files belong to no subject by their names, e.g. {others[0]}")
+        lines.append(
+            f"{len(others)} of the files belong to no subject by their names, e.g. {printable(others[0])}"
+        )
     return "\n".join(lines)
 
 

@@ -21,6 +21,7 @@ from hmf_networks.naming import (
     check_weights,
     is_named,
     output_path,
+    printable,
     subject_name,
 )
 from hmf_networks.nifti.codes import VolumeError
@@ -174,7 +175,8 @@ class OutputFolder:
         entry = failure(record, error)
         code, cause, cure = told(error)
         culprit = f"{entry['file']}: " if "file" in entry else ""
-        logger.error("%s left out: %s %s%s; %s", entry["subject"], code, culprit, cause, cure)
+        text = f"{entry['subject']} left out: {code} {culprit}{cause}; {cure}"
+        logger.error("%s", printable(text))
         logger.debug("%s", entry["subject"], exc_info=error)
         with contextlib.suppress(OSError):  # where the disk is full this cannot be written, either
             self.manifest.update(self.target, failed=entry)
@@ -362,6 +364,6 @@ def report(fates: Mapping[str, Sequence[str]], folder: Path) -> None:
     logger.info("%s", "; ".join(lines))
     if counts["failed"]:
         raise SubjectsFailed(
-            f"{counts['failed']} subject(s) could not be done ({', '.join(fates['failed'][:3])}"
+            f"{counts['failed']} subject(s) could not be done ({printable(', '.join(fates['failed'][:3]))}"
             f"{', ...' if counts['failed'] > 3 else ''}), {counts['made']} could: see {folder / ERRORS}"
         )

@@ -60,7 +60,8 @@ class _Parser(argparse.ArgumentParser):
         wrong = message.removeprefix("unrecognized arguments: ").split()
         if "invalid choice: " in message and self._subparsers is not None:
             choices = self._subparsers._group_actions[0].choices
-            message = unknown_word("command", message.split("'")[1], choices or ())
+            word = message.partition("invalid choice: ")[2].partition(" (choose")[0]
+            message = unknown_word("command", word.strip("'\""), choices or ())
         if message.startswith("unrecognized arguments") and wrong[0].startswith("-"):
             message = unknown_word("option", wrong[0], known)
         self.print_usage(sys.stderr)
@@ -189,7 +190,7 @@ def _add_synthesize(commands: Commands) -> None:
     )
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the config")
     add("--overwrite", action="store_true", help="replace outputs that exist")
-    add("--skip-existing", action="store_true", help="keep outputs that are what manifest.json says")
+    add("--skip-existing", action="store_true", help="keep outputs that are as they were written")
     add("--regrid", action="store_true", help="resample sources of other grids onto that of the first")
     add("--volume", type=_count, metavar="N", help="which volume of 4-D files, counted from 0")
     add("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or mps (default %(default)s)")

@@ -1,5 +1,4 @@
 import copy
-import json
 import logging
 from pathlib import Path
 
@@ -22,7 +21,6 @@ from hmf_networks.engines.weights import (
     SaveUnvalidated,
     load_weights,
     trained_network,
-    what_for,
 )
 from hmf_networks.hashing import file_hash
 
@@ -193,22 +191,6 @@ def test_weights_come_back_whole(tmp_path):
     torch.save(network.state_dict(), tmp_path / "model.pt")
     assert load_weights(other, str(tmp_path / "model.pt")) == file_hash(tmp_path / "model.pt")
     assert_same(other.state_dict(), network.state_dict())
-
-
-@pytest.mark.parametrize(
-    "about",
-    [
-        {"plane": "$__import__('os').system('true')"},
-        {"pixel_mm": "@ckpt_path"},
-        {"network": {"_target_": "os.system", "command": "true"}},
-        {"network": {"width": ["%other.json#width"]}},
-        {"network": {"network_def#width": 4}},
-    ],
-)
-def test_a_model_json_that_a_config_would_execute_is_refused(tmp_path, about):
-    (tmp_path / "model.json").write_text(json.dumps(about))
-    with pytest.raises(ValueError, match="which a config would execute; do not use these weights"):
-        what_for(tmp_path / "model.pt")
 
 
 def test_an_evaluator_has_its_weights_before_the_first_step(tmp_path):

@@ -234,10 +234,23 @@ def test_of_two_layouts_in_one_folder_that_of_most_complete_subjects_is_taken_an
     bids_names = [f"sub-{n}/anat/sub-{n}_{suffix}.nii.gz" for n in (1, 2) for suffix in ("T1w", "T2w")]
     touch(tmp_path, "003_t1.nii", "IXI004-HH-1-T1.nii.gz", *bids_names[:3])
     assert [record["patient"] for record in find_subjects(tmp_path, ["t1"])] == ["1", "2"]
-    assert "1 subject(s) named as ixi left out, e.g. IXI004: bids is the layout of most" in caplog.text
-    assert "1 subject(s) named as brats left out, e.g. 003: bids is the layout of most" in caplog.text
-    touch(tmp_path, "003_t2.nii", "005_t1.nii", "005_t2.nii")
-    assert [record["patient"] for record in find_subjects(tmp_path, ["t1", "t2"])] == ["003", "005"]
+    assert "1 subject(s) named as ixi left out, e.g. IXI004: the others are named as bids" in caplog.text
+    assert "1 subject(s) named as brats left out, e.g. 003: the others are named as bids" in caplog.text
+    touch(tmp_path, "003_flair.nii", "005_t1.nii", "005_flair.nii")
+    assert [record["patient"] for record in find_subjects(tmp_path, ["t1", "flair"])] == ["003", "005"]
+
+
+def test_what_a_bids_dataset_was_made_of_is_not_taken_in_its_place(tmp_path, caplog):
+    touch(tmp_path, "sub-1/anat/sub-1_T1w.nii", *(f"sourcedata/{n}/{n}_t1.nii" for n in range(5)))
+    assert [record["patient"] for record in find_subjects(tmp_path, ["t1"])] == ["1"]
+    assert caplog.text == ""
+
+
+def test_training_leaves_out_what_was_not_fetched(tmp_path, caplog):
+    touch(tmp_path, "001_t1.nii", "002_t2.nii", "001_t2.nii")
+    (tmp_path / "002_t1.nii").symlink_to(tmp_path / "not" / "fetched")
+    assert [record["patient"] for record in find_subjects(tmp_path, ["t1"], "t2")] == ["001"]
+    assert "subject 002 left out: it has no t1" in caplog.text
 
 
 def test_a_part_of_a_bids_dataset_may_be_given(tmp_path):
@@ -263,7 +276,9 @@ def test_a_link_to_nowhere_is_a_scan_that_whoever_reads_it_names(tmp_path, names
     link = tmp_path / names[1]
     link.parent.mkdir(parents=True, exist_ok=True)
     link.symlink_to(tmp_path / "not" / "fetched")
-    assert [record["t1"] for record in find_subjects(tmp_path, ["t1"])] == [str(tmp_path / n) for n in names]
+    assert [record["t1"] for record in find_subjects(tmp_path, ["t1"], strict=False)] == [
+        str(tmp_path / n) for n in names
+    ]
 
 
 def test_not_strict_a_folder_that_cannot_be_looked_into_stands_there_as_a_record(tmp_path, monkeypatch):
@@ -271,11 +286,13 @@ def test_not_strict_a_folder_that_cannot_be_looked_into_stands_there_as_a_record
     scandir = os.scandir
 
     def refuse(path):
-        if str(path).endswith("sub-2/anat"):
+        if str(path).endswith(("sub-2/anat", "sourcedata", "lost+found")):
             raise PermissionError(errno.EACCES, "Permission denied", str(path))
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", refuse)
+    (tmp_path / "sourcedata").mkdir()
+    (tmp_path / "lost+found").mkdir()
     first, second = find_subjects(tmp_path, ["t1"], strict=False)
     assert first["patient"] == "1"
     assert second["patient"] == "sub-2_anat"

@@ -249,6 +249,8 @@ def test_of_two_damaged_manifests_both_are_kept(tmp_path):
     for number in (1, 2):
         (tmp_path / "manifest.json").write_text("{")
         assert Manifest(tmp_path).outputs() == {}
+        assert (tmp_path / "manifest.json").exists()  # until it is written anew, alone
+        Manifest(tmp_path).update("t2", made=made("a"))
         assert (tmp_path / f"manifest-unreadable-{number}.json").read_text() == "{"
 
 
@@ -470,6 +472,15 @@ def test_with_skip_existing_what_has_changed_is_made_again_and_the_reason_told(
     assert f"a/a_t2_synth.nii.gz is made again: {reason}" in caplog.text
 
 
+def test_an_output_of_the_version_before_whose_sidecar_tells_no_settings_is_left_alone(
+    folder, record, weights, earlier
+):
+    sidecar = json.loads(beside(earlier, ".json").read_text())
+    sidecar.pop("SettingsSha256")
+    beside(earlier, ".json").write_text(json.dumps(sidecar))
+    assert again(folder, record, weights, skip_existing=True)[0] == "done"
+
+
 @pytest.mark.usefixtures("earlier")
 def test_with_skip_existing_other_settings_are_a_reason_too(folder, record, weights, caplog):
     again(folder, record, weights, skip_existing=True, settings={"volume": 1})
@@ -502,6 +513,37 @@ def test_an_output_never_replaces_a_scan_whatever_was_asked(folder, record, earl
         with pytest.raises(SubjectError, match=r"^E_SOURCE a/a_t2_synth\.nii\.gz is one of the scans"):
             outputs.claim(record)
     assert earlier.read_text() == "a volume"
+
+
+def test_nor_does_it_take_the_sidecar_of_a_scan(tmp_path):
+    write_whole(tmp_path / "t.nii", "a scan")
+    write_whole(tmp_path / "t.json", '{"EchoTime": 0.1}')
+    record = {
+        "patient": "t",
+        "session": "",
+        "layout": "loose",
+        "output": "t.nii.gz",
+        "t1": str(tmp_path / "t.nii"),
+    }
+    outputs = OutputFolder(tmp_path, "t2", overwrite=True)
+    outputs.open([record])
+    with pytest.raises(SubjectError, match=r"^E_SOURCE t\.nii\.gz is one of the scans, or has its name"):
+        outputs.claim(record)
+
+
+def test_nor_that_of_another_output(tmp_path):
+    write_whole(tmp_path / "t.nii", "a volume")
+    write_whole(tmp_path / "t.json", json.dumps({"GeneratedBy": bids.GENERATOR}))
+    record = {"patient": "t", "session": "", "layout": "loose", "output": "t.nii.gz"}
+    with pytest.raises(FileExistsError, match=r"exist already, e\.g\. .*t\.json"):
+        OutputFolder(tmp_path, "t2").open([record])
+
+
+@pytest.mark.parametrize("output", ["manifest.nii.gz", "Errors.nii"])
+def test_no_output_has_a_sidecar_of_the_name_of_the_ledger(tmp_path, output):
+    record = {"patient": "t", "session": "", "layout": "loose", "output": output}
+    with pytest.raises(SubjectError, match=r"^E_NAME .*its sidecar would be (manifest|Errors)\.json"):
+        OutputFolder(tmp_path, "t2").claim(record)
 
 
 @pytest.mark.parametrize(
@@ -550,7 +592,7 @@ def test_a_clock_that_was_ahead_does_not_stop_overwriting(folder, record, weight
 
 def test_a_run_that_comes_to_nothing_leaves_no_folder_that_it_made(tmp_path, record):
     (tmp_path / "there").mkdir()
-    for name in ("new", "there"):
+    for name in ("new/and/deep", "there"):
         outputs = OutputFolder(tmp_path / name, "t2")
         outputs.open([record])
         assert outputs.claim(record) == "free"

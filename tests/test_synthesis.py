@@ -333,6 +333,33 @@ def test_weights_that_are_not_what_they_should_be_end_it_in_one_line(
     assert not (tmp_path / "out").exists() or not any((tmp_path / "out").iterdir())
 
 
+@pytest.mark.parametrize(
+    "about",
+    [
+        {"plane": "$__import__('os').system('true')"},
+        {"pixel_mm": "@ckpt_path"},
+        {"network": {"_target_": "os.system", "command": "true"}},
+        {"network": {"width": ["%other.json#width"]}},
+        {"network": {"network_def#width": 4}},
+    ],
+)
+def test_a_model_json_that_a_config_would_execute_is_refused(synthesize, one, tmp_path, about):
+    (tmp_path / "model.json").write_text(json.dumps({"note": "95 % of a@b.org", **about}))
+    (tmp_path / "model.pt").touch()
+    code, lines = synthesize(one, tmp_path / "out", weights=tmp_path / "model.pt")
+    assert (code, len(lines)) == (1, 1)
+    assert "which a config would execute; do not use them" in lines[0]
+
+
+def test_a_model_json_that_cannot_be_read_is_one_line(synthesize, one, tmp_path):
+    (tmp_path / "model.pt").touch()
+    for content in ("{", "[" * 100_000):
+        (tmp_path / "model.json").write_text(content)
+        code, lines = synthesize(one, tmp_path / "out", weights=tmp_path / "model.pt")
+        assert (code, len(lines)) == (1, 1)
+        assert "model.json cannot be read" in lines[0]
+
+
 def test_weights_for_another_target_are_refused_with_what_they_make(synthesize, one, tmp_path, weights):
     code, lines = synthesize(one, tmp_path / "out", weights=weights, target="t1c")
     assert (code, lines) == (

@@ -15,6 +15,9 @@ from hmf_networks.naming import Record
 logger = logging.getLogger(__name__)
 
 EXAMPLE = "sub-01/anat/sub-01_T1w.nii.gz"
+SUBJECT_FOLDER = re.compile("sub-.+")
+# Folders of a dataset that other layouts have no say in: the scans, and what BIDS keeps beside them.
+FOLDERS = re.compile("sub-.+|derivatives|sourcedata|rawdata|code|stimuli|phenotype")
 SUFFIXES = {"t1w": "t1", "t2w": "t2", "flair": "flair", "pdw": "pd"}
 
 

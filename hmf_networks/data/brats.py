@@ -31,13 +31,13 @@ ENDING = re.compile(rf"(?P<subject>.+)(?P<ending>{'|'.join(ENDINGS)})", re.IGNOR
 TIME_POINT = re.compile(r"(?P<patient>BraTS-.+-\d+)-(?P<session>\d+)", re.IGNORECASE)
 
 
-def find(root: Path) -> list[Record]:
-    """All subjects below `root`, whatever contrasts they have."""
-    return gather(_sightings(root), "brats")
+def find(root: Path, *, leave_out: re.Pattern[str] | None = None) -> list[Record]:
+    """All subjects below `root`, whatever contrasts they have; `leave_out`: folders of `root`, by name."""
+    return gather(_sightings(root, leave_out), "brats")
 
 
-def _sightings(root: Path) -> Iterator[Sighting]:
-    for path in files_below(root):
+def _sightings(root: Path, leave_out: re.Pattern[str] | None) -> Iterator[Sighting]:
+    for path in files_below(root, leave_out=leave_out):
         match = ENDING.fullmatch(nifti_stem(path) or "")
         if match and not match["subject"].startswith("sub-"):  # BIDS, given at another level than its root
             time_point = TIME_POINT.fullmatch(match["subject"])

@@ -51,7 +51,7 @@ def find_subjects(
     root = resolved(root)
     wanted = wanted_contrasts(sources, target)
     records = _all_subjects(root, layout, wanted, strict=strict)
-    unlisted = [] if strict or root.is_file() else unlisted_folders(root)
+    unlisted = [] if strict or root.is_file() else _unlisted(root, records)
     if not records + unlisted:
         raise ValueError(_nothing_found(root, wanted, layout))
     if not strict:
@@ -60,6 +60,7 @@ def find_subjects(
         return records + unlisted
     check_distinct(records)
     check_one_of_each(records)
+    records = [_without_links_to_nowhere(record) for record in records]
     return keep_complete(records, wanted, root)
 
 
@@ -121,23 +122,38 @@ def _all_subjects(root: Path, layout: str, wanted: Sequence[str], *, strict: boo
 
 
 def _of_the_best_layout(root: Path, names: Sequence[str], wanted: Sequence[str]) -> list[Record]:
-    """The layout that most complete subjects are named by; a warning where others are left out for it."""
-    found = {name: FOLDER_LAYOUTS[name].find(root) for name in names}
-    complete = {
-        name: sum(all(contrast in record for contrast in wanted) for record in records)
-        for name, records in found.items()
-    }
-    best = max(names, key=lambda name: (complete[name], len(found[name])))
-    taken = {path for record in found[best] for path in record.values()}
+    """BIDS where it names a complete subject, else what names most; a warning where others are left out."""
+
+    def num_complete(records: Sequence[Record]) -> int:
+        return sum(all(contrast in record for contrast in wanted) for record in records)
+
+    found = {"bids": bids.find(root)} if "bids" in names else {}
+    is_bids = num_complete(found.get("bids", [])) > 0
+    for name in names:
+        if name != "bids":
+            found[name] = FOLDER_LAYOUTS[name].find(root, leave_out=bids.FOLDERS if is_bids else None)
+    ranks = {name: (is_bids and name == "bids", num_complete(r), len(r)) for name, r in found.items()}
+    best = max(found, key=lambda name: ranks[name])
+    taken = {path for record in found[best] for path in _files(record)}
     for name, records in found.items():
         others = [record for record in records if taken.isdisjoint(_files(record))]
         if others and name != best:
             logger.warning(
-                "%d subject(s) named as %s left out, e.g. %s: %s is the layout of most; give them a folder "
+                "%d subject(s) named as %s left out, e.g. %s: the others are named as %s; give them a folder "
                 "of their own",
                 *(len(others), name, others[0]["patient"], best),
             )
     return found[best]
+
+
+def _unlisted(root: Path, records: Sequence[Record]) -> list[Record]:
+    is_bids = any(record["layout"] == "bids" for record in records)
+    return unlisted_folders(root, only=bids.SUBJECT_FOLDER if is_bids else None)
+
+
+def _without_links_to_nowhere(record: Record) -> Record:
+    """Of a dataset that was fetched in part, what is there."""
+    return {name: value for name, value in record.items() if name not in CONTRASTS or Path(value).is_file()}
 
 
 def _part_of_bids(root: Path, names: Sequence[str]) -> list[Record]:

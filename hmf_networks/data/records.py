@@ -13,6 +13,7 @@ from hmf_networks.naming import CONTRASTS, TWICE, UNLISTED, Record, subject_name
 logger = logging.getLogger(__name__)
 
 COPIES_OF_MACOS = "__MACOSX"  # in what was zipped there: a folder of stubs with the names of the files
+FOLDERS_OF_THE_SYSTEM = ("lost+found", "System Volume Information")
 NIFTI = re.compile(r"(?P<stem>.+)\.(nii|hdr)(\.gz)?", re.IGNORECASE | re.DOTALL)  # .img belongs to its .hdr
 
 
@@ -31,12 +32,17 @@ def nifti_stem(path: Path) -> str | None:
     return match["stem"] if match and not path.name.startswith(".") else None
 
 
-def files_below(root: Path) -> Iterator[Path]:
-    """Every file at any depth, hidden folders left out; linked folders are entered, each once."""
+def files_below(root: Path, *, leave_out: re.Pattern[str] | None = None) -> Iterator[Path]:
+    """Every file at any depth, hidden folders left out; linked folders are entered, each once.
+
+    `leave_out`: folders directly below `root` that are not entered, by their whole name.
+    """
     entered = set()
     for folder, subfolders, names in os.walk(root, onerror=_warn, followlinks=True):
         real_folder = os.path.realpath(folder)
         subfolders[:] = sorted(name for name in subfolders if not name.startswith((".", COPIES_OF_MACOS)))
+        if leave_out is not None and Path(folder) == root:
+            subfolders[:] = [name for name in subfolders if not leave_out.fullmatch(name)]
         if real_folder in entered:
             subfolders.clear()
             continue
@@ -52,12 +58,23 @@ def is_listed(path: Path) -> bool:
         return True
 
 
-def unlisted_folders(root: Path) -> list[Record]:
-    """A record, without contrasts, in the place of each folder that cannot be looked into."""
+def unlisted_folders(root: Path, *, only: re.Pattern[str] | None = None) -> list[Record]:
+    """A record, without contrasts, in the place of each folder that may not be looked into.
+
+    `only`: folders directly below `root` where scans are expected, by their whole name.
+    """
     errors: list[OSError] = []
-    for _, subfolders, _ in os.walk(root, onerror=errors.append, followlinks=False):
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-    folders = [(Path(error.filename), error.strerror) for error in errors]
+    for folder, subfolders, _ in os.walk(root, onerror=errors.append):
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith((".", "$")))
+        if Path(folder) == root:
+            subfolders[:] = [
+                name
+                for name in subfolders
+                if name not in FOLDERS_OF_THE_SYSTEM and (only is None or only.fullmatch(name))
+            ]
+    folders = [
+        (Path(error.filename), error.strerror) for error in errors if isinstance(error, PermissionError)
+    ]
     return [
         {
             "patient": "_".join(folder.relative_to(root).parts) or folder.name,

@@ -120,8 +120,12 @@ class SubjectEvaluator(SupervisedEvaluator):
         self.subjects, self.outputs, self.save, self.seed = val_data_loader, outputs, save, seed
 
     def run(self, global_epoch: int = 1) -> None:
-        with together():
-            agreed(lambda: self.outputs.open(self.subjects.records))
+        with together() as group:
+            try:
+                agreed(lambda: self.outputs.open(self.subjects.records), group)
+            except BaseException:
+                self.outputs.abandon()
+                raise
             self.save.ledger, self.save.behind = self.outputs, True
             try:
                 with signals_as_exits():
@@ -134,9 +138,9 @@ class SubjectEvaluator(SupervisedEvaluator):
                 self.outputs.abandon()
                 raise
             self.outputs.release_all()
-            fates = gathered(self.outputs.fates)
+            fates = gathered(self.outputs.fates, group)
             is_first = process()[0] == 0
-            agreed((lambda: self.outputs.close(self._about(), fates)) if is_first else None)
+            agreed((lambda: self.outputs.close(self._about(), fates)) if is_first else None, group)
             if is_first:  # the others end well: torchrun would kill the first at the first that does not
                 report(fates, self.outputs.folder)
 
@@ -190,42 +194,47 @@ def process() -> tuple[int, int]:
 
 
 @contextmanager
-def together() -> Iterator[None]:
-    """Within it the processes of torchrun can speak to each other."""
-    if process()[1] == 1 or torch.distributed.is_initialized():
-        yield
+def together() -> Iterator[Any]:
+    """Within it the processes of torchrun can speak to each other, as the group that it gives; None alone."""
+    if process()[1] == 1 and not torch.distributed.is_initialized():
+        yield None
         return
-    torch.distributed.init_process_group("gloo", timeout=PATIENCE)
+    is_ours = not torch.distributed.is_initialized()
+    if is_ours:
+        torch.distributed.init_process_group("gloo")
     try:
-        yield
+        yield torch.distributed.new_group(backend="gloo", timeout=PATIENCE)
     finally:
-        torch.distributed.destroy_process_group()
+        if is_ours:
+            torch.distributed.destroy_process_group()
 
 
-def agreed(action: Callable[[], None] | None) -> None:
+def agreed(action: Callable[[], None] | None, group: Any) -> None:
     """Do it in each process that has an action; where one fails, all of them raise its error."""
     error = None
     try:
         if action is not None:
             action()
-    except (OSError, ValueError) as caught:
+    except Exception as caught:  # noqa: BLE001 - whatever it is, the others wait for it
         error = caught
-    errors = [error]
-    if torch.distributed.is_initialized():
-        errors = [None] * torch.distributed.get_world_size()
-        torch.distributed.all_gather_object(errors, error)
-    for error in errors:
-        if error is not None:
-            raise error
+    for of_one in _from_all(error, group):
+        if of_one is not None:
+            raise of_one
 
 
-def gathered(fates: Mapping[str, list[str]]) -> dict[str, list[str]]:
+def gathered(fates: Mapping[str, list[str]], group: Any) -> dict[str, list[str]]:
     """The fates of all subjects, of all processes."""
-    everywhere: list[Any] = [dict(fates)]
-    if torch.distributed.is_initialized():
-        everywhere = [None] * torch.distributed.get_world_size()
-        torch.distributed.all_gather_object(everywhere, dict(fates))
+    everywhere = _from_all(dict(fates), group)
     return {fate: sorted(name for some in everywhere for name in some[fate]) for fate in fates}
+
+
+def _from_all(mine: Any, group: Any) -> list[Any]:
+    """What each process of the group has; without a group, the own."""
+    if group is None:
+        return [mine]
+    everywhere = [None] * torch.distributed.get_world_size(group)
+    torch.distributed.all_gather_object(everywhere, mine, group=group)
+    return everywhere
 
 
 @contextmanager

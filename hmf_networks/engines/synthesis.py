@@ -2,7 +2,7 @@
 
 import itertools
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -119,9 +119,30 @@ def _needed_by(weights: Path, target: str) -> dict[str, Any]:
         )
     known = ("sources", "pixel_mm", "foreground_box", "plane", "plane_size")
     needed = {key: about[key] for key in known if key in about}
+    for part in _alive([needed, about.get("network")]):
+        raise ValueError(
+            f"{weights.with_suffix('.json')} holds {part!r}, which a config would execute; do not use them"
+        )
     if isinstance(about.get("network"), dict) and about.get("network_class") == NETWORK:
         needed["network_def"] = {**about["network"], "_target_": f"hmf_networks.nets.{NETWORK}"}
     return needed
+
+
+def _alive(content: Any) -> Iterator[str]:
+    """What MONAI's config parser takes for more than data: expressions, references, macros, its own keys.
+
+    model.json travels with the weights of strangers.
+    """
+    if isinstance(content, str):
+        if any(sign in content for sign in "$@%#") or "::" in content:
+            yield content
+    elif isinstance(content, dict):
+        yield from (key for key in content if key.startswith("_"))
+        for part in (*content, *content.values()):
+            yield from _alive(part)
+    elif isinstance(content, list):
+        for part in content:
+            yield from _alive(part)
 
 
 def _check_has(record: Record, sources: Sequence[str] | None) -> None:

@@ -9,7 +9,7 @@ import json
 import logging
 import pickle
 import textwrap
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -148,40 +148,19 @@ def load_weights(network: torch.nn.Module, path: str, task: Mapping[str, Any] | 
 def what_for(path: str | Path) -> dict[str, Any]:
     """What model.json says of the weights beside it: task, network, hash. Empty where there is none.
 
-    It travels with weights of strangers and becomes part of a config: it is plain data, or refused.
-
     Raises:
-        ValueError: it cannot be read, or holds what a config would execute.
+        ValueError: it cannot be read.
     """
     task_path = _task_path(Path(path))
     if not task_path.is_file():
         return {}
     try:
         content = json.loads(task_path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{task_path} cannot be read ({error}); fetch it again with its weights") from error
     if not isinstance(content, dict):
         raise ValueError(f"{task_path} does not tell what the weights beside it are for; fetch it again")
-    alive = next(_alive(content), None)
-    if alive is not None:
-        raise ValueError(
-            f"{task_path} holds {alive!r}, which a config would execute; do not use these weights"
-        )
     return content
-
-
-def _alive(content: Any) -> Iterator[str]:
-    """What is no plain data to MONAI's config parser: expressions, references, macros, its own keys."""
-    if isinstance(content, str):
-        if any(sign in content for sign in "$@%#") or "::" in content:
-            yield content
-    elif isinstance(content, dict):
-        yield from (key for key in content if key.startswith("_"))
-        for part in (*content, *content.values()):
-            yield from _alive(part)
-    elif isinstance(content, list):
-        for part in content:
-            yield from _alive(part)
 
 
 def _check_hash(path: str | Path, content_hash: str, about: Mapping[str, Any]) -> None:

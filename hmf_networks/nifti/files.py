@@ -36,13 +36,13 @@ def volume_hash(path: str | Path) -> str:
 
 
 def volume_state(path: str | Path) -> str:
-    """Inode, time of change and size of its files: another when they were written anew.
+    """Time of change and size of its files: another when they were written anew.
 
     Raises:
         OSError, VolumeError: they cannot be looked at.
     """
     stats = [file.stat() for file in volume_files(path)]
-    return " ".join(f"{stat.st_ino}-{stat.st_mtime_ns}-{stat.st_size}" for stat in stats)
+    return " ".join(f"{stat.st_mtime_ns}-{stat.st_size}" for stat in stats)
 
 
 def header_path(path: Path) -> Path:

@@ -55,7 +55,7 @@ def read_sidecar(path: Path) -> dict[str, Any]:
     """What stands beside a volume; nothing where that is not there or broken."""
     try:
         content = json.loads(beside(path, ".json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
 

@@ -26,7 +26,8 @@ class Claim:
     def release(self) -> None:
         """Also removes the lock's file, and folders that stayed empty. Whoever waits for it finds out."""
         if self._lock.is_locked:
-            Path(self._lock.lock_file).unlink(missing_ok=True)
+            with contextlib.suppress(PermissionError):  # Windows: it is open
+                Path(self._lock.lock_file).unlink(missing_ok=True)
             self._lock.release()
             _remove_empty(self._folders)
 

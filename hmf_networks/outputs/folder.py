@@ -8,7 +8,7 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from hmf_networks.atomic import PART_SUFFIX_BYTES
 from hmf_networks.hashing import file_hash
 from hmf_networks.naming import (
     CONTRASTS,
+    RESERVED,
+    bare_name,
     beside,
     check_switch,
     check_weights,
@@ -75,9 +77,11 @@ class OutputFolder:
         self.weights_hash: str | None = None  # who loads the weights may know better, see `open`
         self._started = time.time()
         self._claims: dict[str, tuple[Claim, float]] = {}
-        self._is_new = False
+        self._new: list[Path] = []  # folders that were not there before
+        self._adopted: dict[str, dict[str, Any]] = {}
         self._known_before: dict[str, Any] = {}
-        self._sources: set[tuple[int, int]] = set()
+        self._scans: set[tuple[int, int]] = set()
+        self._scan_stems: set[Path] = set()
         self._alone = threading.RLock()
         self._is_over = threading.Event()  # a thread that reads ahead shall claim no more
 
@@ -99,7 +103,9 @@ class OutputFolder:
         self._check_writable()
         self.manifest.check()
         self._known_before = self.manifest.outputs()
-        self._sources = set(_identities(records))
+        scans = [Path(record[name]) for record in records for name in CONTRASTS if name in record]
+        self._scans = {identity for scan in scans if (identity := _identity(scan)) is not None}
+        self._scan_stems = {_stem(scan) for scan in scans}
         if self.overwrite or self.skip_existing:
             return
         paths = (self.folder / output_path(record, self.target) for record in records if is_named(record))
@@ -146,6 +152,8 @@ class OutputFolder:
             raise SubjectError("E_NAME", str(error)) from error
         if len(os.fsencode(path.name)) + PART_SUFFIX_BYTES > LONGEST_NAME_BYTES:
             raise SubjectError("E_NAME", f"{path.name} is too long for a file name")
+        if beside(path, ".json").name.casefold() in RESERVED:
+            raise SubjectError("E_NAME", f"{path.name}: its sidecar would be {beside(path, '.json').name}")
         if not path.parent.resolve().is_relative_to(self.folder.resolve()):
             raise SubjectError("E_NAME", f"{path.parent.name} is a link that leads out of the output folder")
         return path
@@ -197,12 +205,15 @@ class OutputFolder:
             for mine, _ in self._claims.values():
                 mine.release()
             self._claims.clear()
+            adopted, self._adopted = self._adopted, {}
+        if adopted:
+            self.manifest.update(self.target, made=adopted)
 
     def abandon(self) -> None:
-        """After a run that came to nothing: no empty folder stays that was not there before."""
-        if self._is_new:
-            with contextlib.suppress(OSError):  # it is not empty
-                self.folder.rmdir()
+        """After a run that came to nothing: no empty folders stay that were not there before."""
+        with contextlib.suppress(OSError):  # it is not empty
+            for folder in self._new:
+                folder.rmdir()
 
     def close(self, about: Mapping[str, Any], fates: Mapping[str, Sequence[str]]) -> None:
         """Write down the run: what is known about it, its settings, how many subjects had which fate."""
@@ -244,7 +255,9 @@ class OutputFolder:
             )
 
     def _check_writable(self) -> None:
-        self._is_new = not self.folder.exists()
+        self._new = [folder for folder in (self.folder, *self.folder.parents) if not folder.exists()]
+        if self.folder.is_symlink() and self._new:
+            raise FileNotFoundError(f"output_dir {self.folder} is a link to nowhere; choose another folder")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.folder):
@@ -257,12 +270,12 @@ class OutputFolder:
 
     def _fate_of_existing(self, path: Path, record: Record) -> str | None:
         """What is there already means for a subject; None: its output is to be made, or made anew."""
+        if _stem(path) in self._scan_stems or _identity(path) in self._scans:
+            raise SubjectError("E_SOURCE", f"{self._relative(path)} is one of the scans, or has its name")
         there = _in_the_way(path)
         if there is None:
             return None
-        if path.exists() and _identity(path) in self._sources:
-            raise SubjectError("E_SOURCE", f"{self._relative(path)} is one of the scans")
-        known = self.manifest.outputs().get(self._relative(path))
+        known = self.manifest.output(self._relative(path))
         if self.skip_existing:
             if there != path:
                 raise SubjectError(
@@ -297,7 +310,7 @@ class OutputFolder:
             return "its sources have changed"
         if sidecar.get("WeightsSha256") != self.weights_hash:
             return "it was made with other weights"
-        if sidecar.get("SettingsSha256") != self.settings_hash():
+        if sidecar.get("SettingsSha256", (known or {}).get("settings_sha256")) != self.settings_hash():
             return "it was made with other settings"
         return None
 
@@ -312,7 +325,8 @@ class OutputFolder:
             "settings_sha256": self.settings_hash(),
             "finished": round(path.stat().st_mtime, 3),
         }
-        self.manifest.update(self.target, made={self._relative(path): entry})
+        with self._alone:
+            self._adopted[self._relative(path)] = entry
 
     def _relative(self, path: Path) -> str:
         return path.relative_to(self.folder).as_posix()
@@ -333,24 +347,28 @@ def _are_sources(record: Record, hashes: Any) -> bool:
 
 
 def _in_the_way(path: Path) -> Path | None:
-    """What would be lost if `path` were written: itself, or a file beside it that nothing says is ours."""
+    """What would be lost if `path` were written: itself, or a file beside it that is not known to be its."""
     if path.exists():
         return path
     picture, sidecar = beside(path, ".png"), beside(path, ".json")
-    if bids.is_ours(bids.read_sidecar(path)):
+    twins = [twin for ending in (".nii", ".nii.gz") if (twin := beside(path, ending)) != path]
+    if bids.is_ours(bids.read_sidecar(path)) and not any(twin.exists() for twin in twins):
         return None
     return next((file for file in (sidecar, picture) if file.exists()), None)
 
 
-def _identities(records: Sequence[Record]) -> Iterator[tuple[int, int]]:
-    for path in (record[name] for record in records for name in CONTRASTS if name in record):
-        with contextlib.suppress(OSError):  # whoever reads it says so
-            yield _identity(path)
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Device and inode; None for what is not there, and where a file system has no such numbers."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return (stat.st_dev, stat.st_ino) if stat.st_ino else None
 
 
-def _identity(path: str | Path) -> tuple[int, int]:
-    stat = Path(path).stat()
-    return stat.st_dev, stat.st_ino
+def _stem(path: Path) -> Path:
+    """What a volume shares with its sidecar: folder, links followed, and name without .nii and .gz."""
+    return path.parent.resolve() / bare_name(path.name)
 
 
 def report(fates: Mapping[str, Sequence[str]], folder: Path) -> None:

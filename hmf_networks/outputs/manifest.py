@@ -7,7 +7,7 @@ import itertools
 import json
 import logging
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,11 @@ class Manifest:
         known = self._load(MANIFEST, {}).get("outputs", {})
         return {path: entry for path, entry in known.items() if _is_reliable(entry)}
 
+    def output(self, path: str) -> dict[str, Any] | None:
+        """What is known of one output, by its relative path."""
+        entry = self._load(MANIFEST, {}).get("outputs", {}).get(path)
+        return entry if _is_reliable(entry) else None
+
     def update(
         self,
         target: str,
@@ -63,6 +68,7 @@ class Manifest:
     ) -> None:
         """Note a run, or outputs that were made, or a subject that failed, or subjects that are `fine`."""
         with self.alone():
+            self._put_damaged_aside()
             content = self._load(MANIFEST, {})
             outputs = content.get("outputs", {}) | {key: dict(value) for key, value in (made or {}).items()}
             content = {"run": dict(run or content.get("run", {})), "outputs": dict(sorted(outputs.items()))}
@@ -92,17 +98,16 @@ class Manifest:
                     sweep(self.folder / name)
                 yield
             finally:
-                (self.folder / LOCK).unlink(missing_ok=True)
+                with suppress(PermissionError):  # Windows: it is open
+                    (self.folder / LOCK).unlink(missing_ok=True)
 
     def _load(self, name: str, empty: Any) -> Any:
+        """Its content; `empty` where it is not there, or damaged."""
         try:
             content = self._parsed(name)
-            if content is None or _is_ours(content, name):
-                return empty if content is None else content
         except (ValueError, RecursionError):
-            pass
-        self._put_aside(name)
-        return empty
+            return empty
+        return content if content is not None and _is_ours(content, name) else empty
 
     def _parsed(self, name: str) -> Any:
         """None where it is not there."""
@@ -116,14 +121,20 @@ class Manifest:
             self._seen[name] = (state, json.loads(path.read_text(encoding="utf-8")))
         return self._seen[name][1]
 
-    def _put_aside(self, name: str) -> None:
-        path = self.folder / name
-        numbers = itertools.count(1)
-        aside = next(
-            a for n in numbers if not (a := path.with_name(f"{path.stem}-unreadable-{n}.json")).exists()
-        )
-        logger.warning("%s cannot be read: moved to %s", path, aside.name)
-        path.replace(aside)
+    def _put_damaged_aside(self) -> None:
+        """Only where no other process may be writing them: it would be a new one that went."""
+        for name in (MANIFEST, ERRORS):
+            try:
+                content = self._parsed(name)
+                if content is None or _is_ours(content, name):
+                    continue
+            except (ValueError, RecursionError):
+                pass
+            path = self.folder / name
+            asides = (path.with_name(f"{path.stem}-unreadable-{n}.json") for n in itertools.count(1))
+            aside = next(aside for aside in asides if not aside.exists())
+            logger.warning("%s cannot be read: moved to %s", path, aside.name)
+            path.replace(aside)
 
 
 def _is_ours(content: Any, name: str) -> bool:

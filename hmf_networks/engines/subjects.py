@@ -4,25 +4,23 @@ Under torchrun every process takes its share of the subjects; what they write do
 """
 
 import logging
-import os
 import platform
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
 from typing import Any, NamedTuple
 
 import monai
 import nibabel
 import torch
-import torch.distributed
 from ignite.engine import Events
 from monai.data import Dataset, list_data_collate
 from monai.engines import SupervisedEvaluator
 
 from hmf_networks import __version__
 from hmf_networks.engines.overlap import ReadAhead
+from hmf_networks.engines.processes import agreed, from_all, process, together
 from hmf_networks.ops.selective_scan import resolve_backend
 from hmf_networks.outputs.folder import OutputFolder, report
 from hmf_networks.transforms.save import NoRoomError, SaveSynthesisd
@@ -30,8 +28,6 @@ from hmf_networks.transforms.save import NoRoomError, SaveSynthesisd
 logger = logging.getLogger(__name__)
 
 USUAL_STATES = 16  # N of the paper; the backend is the same for all that networks here have
-
-PATIENCE = timedelta(days=30)  # of a process whose share is done, for the others; gloo's is half an hour
 
 Record = Mapping[str, Any]
 
@@ -138,7 +134,10 @@ class SubjectEvaluator(SupervisedEvaluator):
                 self.outputs.abandon()
                 raise
             self.outputs.release_all()
-            fates = gathered(self.outputs.fates, group)
+            everywhere = from_all(self.outputs.fates, group)
+            fates = {
+                fate: sorted(name for some in everywhere for name in some[fate]) for fate in everywhere[0]
+            }
             is_first = process()[0] == 0
             agreed((lambda: self.outputs.close(self._about(), fates)) if is_first else None, group)
             if is_first:  # the others end well: torchrun would kill the first at the first that does not
@@ -184,57 +183,6 @@ class SubjectEvaluator(SupervisedEvaluator):
             "processes": process()[1],
             "scan_backend": resolve_backend(torch.empty(0, device=device), USUAL_STATES, "auto"),
         }
-
-
-def process() -> tuple[int, int]:
-    """Number of this process and how many there are, as torchrun says; a scheduler may say half of it."""
-    if not {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= os.environ.keys():
-        return 0, 1
-    return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-
-
-@contextmanager
-def together() -> Iterator[Any]:
-    """Within it the processes of torchrun can speak to each other, as the group that it gives; None alone."""
-    if process()[1] == 1 and not torch.distributed.is_initialized():
-        yield None
-        return
-    is_ours = not torch.distributed.is_initialized()
-    if is_ours:
-        torch.distributed.init_process_group("gloo")
-    try:
-        yield torch.distributed.new_group(backend="gloo", timeout=PATIENCE)
-    finally:
-        if is_ours:
-            torch.distributed.destroy_process_group()
-
-
-def agreed(action: Callable[[], None] | None, group: Any) -> None:
-    """Do it in each process that has an action; where one fails, all of them raise its error."""
-    error = None
-    try:
-        if action is not None:
-            action()
-    except Exception as caught:  # noqa: BLE001 - whatever it is, the others wait for it
-        error = caught
-    for of_one in _from_all(error, group):
-        if of_one is not None:
-            raise of_one
-
-
-def gathered(fates: Mapping[str, list[str]], group: Any) -> dict[str, list[str]]:
-    """The fates of all subjects, of all processes."""
-    everywhere = _from_all(dict(fates), group)
-    return {fate: sorted(name for some in everywhere for name in some[fate]) for fate in fates}
-
-
-def _from_all(mine: Any, group: Any) -> list[Any]:
-    """What each process of the group has; without a group, the own."""
-    if group is None:
-        return [mine]
-    everywhere = [None] * torch.distributed.get_world_size(group)
-    torch.distributed.all_gather_object(everywhere, mine, group=group)
-    return everywhere
 
 
 @contextmanager

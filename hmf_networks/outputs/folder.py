@@ -15,9 +15,7 @@ from typing import Any
 from hmf_networks.atomic import PART_SUFFIX_BYTES
 from hmf_networks.hashing import file_hash
 from hmf_networks.naming import (
-    CONTRASTS,
     RESERVED,
-    bare_name,
     beside,
     check_switch,
     check_weights,
@@ -26,16 +24,16 @@ from hmf_networks.naming import (
     printable,
     subject_name,
 )
-from hmf_networks.nifti.codes import VolumeError
-from hmf_networks.nifti.files import volume_hash
 from hmf_networks.outputs import bids
 from hmf_networks.outputs.claim import Claim, claim
+from hmf_networks.outputs.existing import Scans, in_the_way, reason_to_make_again, scans_of
 from hmf_networks.outputs.failure import SubjectError, SubjectsFailed, failure, told
 from hmf_networks.outputs.manifest import ERRORS, MANIFEST, Manifest
 
 logger = logging.getLogger(__name__)
 
 Record = Mapping[str, Any]
+Entry = dict[str, Any]
 
 LONGEST_NAME_BYTES = 255  # that file systems allow
 
@@ -78,10 +76,9 @@ class OutputFolder:
         self._started = time.time()
         self._claims: dict[str, tuple[Claim, float]] = {}
         self._new: list[Path] = []  # folders that were not there before
-        self._adopted: dict[str, dict[str, Any]] = {}
+        self._adopted: dict[str, Entry] = {}  # outputs of others that only their sidecars knew
         self._known_before: dict[str, Any] = {}
-        self._scans: set[tuple[int, int]] = set()
-        self._scan_stems: set[Path] = set()
+        self._scans = Scans([])
         self._alone = threading.RLock()
         self._is_over = threading.Event()  # a thread that reads ahead shall claim no more
 
@@ -103,13 +100,11 @@ class OutputFolder:
         self._check_writable()
         self.manifest.check()
         self._known_before = self.manifest.outputs()
-        scans = [Path(record[name]) for record in records for name in CONTRASTS if name in record]
-        self._scans = {identity for scan in scans if (identity := _identity(scan)) is not None}
-        self._scan_stems = {_stem(scan) for scan in scans}
+        self._scans = Scans(records)
         if self.overwrite or self.skip_existing:
             return
         paths = (self.folder / output_path(record, self.target) for record in records if is_named(record))
-        existing = [there for path in paths if (there := _in_the_way(path)) is not None]
+        existing = [there for path in paths if (there := in_the_way(path)) is not None]
         if existing:
             raise FileExistsError(
                 f"{len(existing)} output(s) exist already, e.g. {existing[0]}; ask for overwrite to replace "
@@ -164,16 +159,8 @@ class OutputFolder:
             with self.manifest.alone(*bids.FILES):
                 bids.describe(self.folder)
         _, started = self._claims[subject_name(sample)]
-        entry = {
-            "subject": subject_name(sample),
-            "target": self.target,
-            "sha256": content_hash,
-            "sources": dict(source_hashes),
-            "weights_sha256": self.weights_hash,
-            "settings_sha256": self.settings_hash(),
-            "seconds": round(time.time() - started, 2),
-            "finished": round(time.time(), 3),
-        }
+        now = time.time()
+        entry = self._entry(sample, content_hash, source_hashes, now) | {"seconds": round(now - started, 2)}
         self.manifest.update(self.target, made={self._relative(self.path(sample)): entry})
         self._note("made", sample)
         self.release(sample)
@@ -207,7 +194,8 @@ class OutputFolder:
             self._claims.clear()
             adopted, self._adopted = self._adopted, {}
         if adopted:
-            self.manifest.update(self.target, made=adopted)
+            with contextlib.suppress(OSError):  # their sidecars go on knowing them
+                self.manifest.update(self.target, made=adopted)
 
     def abandon(self) -> None:
         """After a run that came to nothing: no empty folders stay that were not there before."""
@@ -241,14 +229,8 @@ class OutputFolder:
     def _check_apart(self, records: Sequence[Record]) -> None:
         """In a raw BIDS dataset a description of derivatives would be wrong, and BIDS wants them apart."""
         folder = self.folder.resolve()
-        scans = (
-            record[name]
-            for record in records
-            if record.get("layout") == "bids"
-            for name in CONTRASTS
-            if name in record
-        )
-        if any(bids.dataset_of(scan) == folder for scan in scans):
+        of_bids = [record for record in records if record.get("layout") == "bids"]
+        if any(bids.dataset_of(scan) == folder for scan in scans_of(of_bids)):
             raise ValueError(
                 f"output folder {self.folder} is the BIDS dataset itself; choose another, e.g. "
                 f"{self.folder / 'derivatives' / 'hmf'}"
@@ -270,9 +252,9 @@ class OutputFolder:
 
     def _fate_of_existing(self, path: Path, record: Record) -> str | None:
         """What is there already means for a subject; None: its output is to be made, or made anew."""
-        if _stem(path) in self._scan_stems or _identity(path) in self._scans:
+        if self._scans.hold(path):
             raise SubjectError("E_SOURCE", f"{self._relative(path)} is one of the scans, or has its name")
-        there = _in_the_way(path)
+        there = in_the_way(path)
         if there is None:
             return None
         known = self.manifest.output(self._relative(path))
@@ -282,10 +264,17 @@ class OutputFolder:
                     "E_EXISTS", f"{self._relative(there)} exists, and nothing says whose it is"
                 )
             sidecar = bids.read_sidecar(path)
-            reason = self._reason_to_make_again(path, record, known, sidecar)
+            if known is None and file_hash(path) != sidecar.get("Sha256"):
+                problem = f"{self._relative(path)} exists, and neither manifest.json nor a sidecar knows it"
+                raise SubjectError("E_EXISTS", problem)
+            made_with = (self.weights_hash, self.settings_hash())
+            reason = reason_to_make_again(path, record, known, sidecar, made_with)
             if reason is None:
                 if known is None:  # the manifest was lost, or the run killed that had just written this
-                    self._adopt(path, record, sidecar)
+                    modified = path.stat().st_mtime
+                    entry = self._entry(record, sidecar["Sha256"], sidecar["SourcesSha256"], modified)
+                    with self._alone:
+                        self._adopted[self._relative(path)] = entry
                 return "skipped"
             logger.warning("%s is made again: %s", self._relative(path), reason)
             return None
@@ -295,38 +284,17 @@ class OutputFolder:
             return "elsewhere"  # it was not there, or not this one, when this run began
         return None
 
-    def _reason_to_make_again(
-        self, path: Path, record: Record, known: Mapping[str, Any] | None, sidecar: Mapping[str, Any]
-    ) -> str | None:
-        content = file_hash(path)
-        if known is None and content != sidecar.get("Sha256"):
-            problem = f"{self._relative(path)} exists, and neither manifest.json nor a sidecar knows it"
-            raise SubjectError("E_EXISTS", problem)
-        if known is not None and content != known["sha256"]:
-            return "it is not what was written, by its hash"
-        if content != sidecar.get("Sha256"):
-            return "its sidecar is lost"
-        if not _are_sources(record, sidecar.get("SourcesSha256")):
-            return "its sources have changed"
-        if sidecar.get("WeightsSha256") != self.weights_hash:
-            return "it was made with other weights"
-        if sidecar.get("SettingsSha256", (known or {}).get("settings_sha256")) != self.settings_hash():
-            return "it was made with other settings"
-        return None
-
-    def _adopt(self, path: Path, record: Record, sidecar: Mapping[str, Any]) -> None:
-        """Write down an output that only its sidecar knows."""
-        entry = {
+    def _entry(self, record: Record, content_hash: str, sources: Mapping[str, str], finished: float) -> Entry:
+        """Of an output, for the manifest."""
+        return {
             "subject": subject_name(record),
             "target": self.target,
-            "sha256": sidecar["Sha256"],
-            "sources": sidecar["SourcesSha256"],
+            "sha256": content_hash,
+            "sources": dict(sources),
             "weights_sha256": self.weights_hash,
             "settings_sha256": self.settings_hash(),
-            "finished": round(path.stat().st_mtime, 3),
+            "finished": round(finished, 3),
         }
-        with self._alone:
-            self._adopted[self._relative(path)] = entry
 
     def _relative(self, path: Path) -> str:
         return path.relative_to(self.folder).as_posix()
@@ -334,41 +302,6 @@ class OutputFolder:
     def _note(self, fate: str, record: Record, name: str | None = None) -> None:
         with self._alone:
             self.fates[fate].append(name or subject_name(record))
-
-
-def _are_sources(record: Record, hashes: Any) -> bool:
-    """Whether the files of a record are still these: contrast -> SHA-256."""
-    if not isinstance(hashes, Mapping):
-        return False
-    try:
-        return all(volume_hash(record[name]) == content for name, content in hashes.items())
-    except (KeyError, OSError, VolumeError):  # whoever reads it says what is wrong
-        return False
-
-
-def _in_the_way(path: Path) -> Path | None:
-    """What would be lost if `path` were written: itself, or a file beside it that is not known to be its."""
-    if path.exists():
-        return path
-    picture, sidecar = beside(path, ".png"), beside(path, ".json")
-    twins = [twin for ending in (".nii", ".nii.gz") if (twin := beside(path, ending)) != path]
-    if bids.is_ours(bids.read_sidecar(path)) and not any(twin.exists() for twin in twins):
-        return None
-    return next((file for file in (sidecar, picture) if file.exists()), None)
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    """Device and inode; None for what is not there, and where a file system has no such numbers."""
-    try:
-        stat = path.stat()
-    except OSError:
-        return None
-    return (stat.st_dev, stat.st_ino) if stat.st_ino else None
-
-
-def _stem(path: Path) -> Path:
-    """What a volume shares with its sidecar: folder, links followed, and name without .nii and .gz."""
-    return path.parent.resolve() / bare_name(path.name)
 
 
 def report(fates: Mapping[str, Sequence[str]], folder: Path) -> None:

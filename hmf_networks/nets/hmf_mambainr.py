@@ -40,6 +40,7 @@ class HMFMambaINR(nn.Module):
         state_size: N of the SSM.
         expand: inner width of the SSM branch over the bottleneck width.
         num_residual_blocks: residual CNN blocks in each RCG.
+        num_masks: so many of `in_channels`, the last, say which sources there are (any-to-any).
         append_foreground: show the encoder where there is signal, in a channel more (not in the paper).
         encoder_skips: hand encoder features to the decoder (the paper names none).
         inr_stride: input pixels a cell of the INRB's feature map is wide: 2, or 1 (its neighbours collapse).
@@ -68,6 +69,7 @@ class HMFMambaINR(nn.Module):
         state_size: int = 16,
         expand: int = 2,
         num_residual_blocks: int = 3,
+        num_masks: int = 0,
         append_foreground: bool = False,
         encoder_skips: bool = False,
         inr_stride: int = 2,
@@ -98,7 +100,7 @@ class HMFMambaINR(nn.Module):
         self.stride = inr_stride
         wide, middle, narrow = 4 * width, 2 * width, width
 
-        self.append_foreground = AppendForeground() if append_foreground else nn.Identity()
+        self.append_foreground = AppendForeground(num_masks) if append_foreground else nn.Identity()
         self.encode_1 = ConvBlock(
             in_channels + int(append_foreground), narrow, kernel_size=7, padding_mode="reflect"
         )
@@ -143,7 +145,7 @@ class HMFMambaINR(nn.Module):
         """Synthesise the target.
 
         Args:
-            image: sources in [-1, 1], (B, S, H, W).
+            image: sources in [-1, 1], then the masks, if any, (B, S, H, W).
             coordinates: rows (R,) and columns (Q,) to decode at, in pixels of the input plane; the centre of
                 its first pixel is 0. Default: the input's own pixels.
             output_size: R x Q equal pixels that cover the input plane; another way to give coordinates.

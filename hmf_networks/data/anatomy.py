@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hmf_networks.physics.fields import Floats, expand, knots, smooth_field, voxel_centres
+from hmf_networks.physics.fields import Floats, expand, knots, rotation, smooth_field, voxel_centres
 from hmf_networks.physics.lesions import pushed_aside
 
 CENTRE_MNI_MM = (0.0, -17.0, 6.0)  # of the brain with its stem, so that it fills the field of view
@@ -136,7 +136,7 @@ def _draw_warp(rng: np.random.Generator, mass: Mass | None) -> Floats:
     axes = knots(WARP_KNOT_MM)
     points = np.stack(np.meshgrid(*axes, indexing="ij"), -1) * FILE_TO_MNI
     matrix = np.eye(3) / rng.uniform(*SIZE) + rng.uniform(-SHEAR, SHEAR, (3, 3))
-    matrix = matrix @ _rotation(np.radians(rng.uniform(-TURN_DEGREES, TURN_DEGREES, 3)))
+    matrix = matrix @ rotation(np.radians(rng.uniform(-TURN_DEGREES, TURN_DEGREES, 3)))
     matrix = matrix * rng.uniform(1 - STRETCH, 1 + STRETCH, 3)
     points = (points @ matrix.T + rng.uniform(-SHIFT_MM, SHIFT_MM, 3)).astype(np.float32)
     for knot_mm, deviation_mm in DEFORMATIONS:
@@ -177,17 +177,6 @@ def _draw_fractions(
     exp_csf, exp_wm = np.exp(odds_csf), np.exp(odds_wm)
     grey = 1 / (1 + exp_csf + exp_wm)
     return {"csf": exp_csf * grey, "gm": grey, "wm": exp_wm * grey}, deep
-
-
-def _rotation(angles: np.ndarray) -> np.ndarray:
-    turn = np.eye(3)
-    for axis, angle in enumerate(angles):
-        i, j = (axis + 1) % 3, (axis + 2) % 3
-        step = np.eye(3)
-        step[i, i] = step[j, j] = np.cos(angle)
-        step[i, j], step[j, i] = -np.sin(angle), np.sin(angle)
-        turn = turn @ step
-    return turn
 
 
 def _step(distance_mm: Floats) -> Floats:

@@ -4,9 +4,48 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from monai.data import CacheDataset
+from monai.transforms import Compose
 from torch.utils.data import Dataset
 
 from hmf_networks.naming import Record
+
+
+class SimulatedSlices(Dataset[dict[str, Any]]):
+    """Slices drawn from label maps, none of them twice.
+
+    Args:
+        data: records with `labels`, the path of a label map (`data/label_maps.py`).
+        preprocessing: record -> its head; deterministic, its result is kept.
+        augmentation: what draws a slice of the head.
+        num_slices: for each map in an epoch.
+        fixed: always the same slices, by their index, to validate on.
+        num_workers: threads that read the maps.
+    """
+
+    def __init__(
+        self,
+        data: Sequence[Record],
+        preprocessing: Callable[..., Any],
+        augmentation: Compose,
+        *,
+        num_slices: int = 60,
+        fixed: bool = False,
+        num_workers: int = 2,
+    ) -> None:
+        if not data:
+            raise ValueError("no label map to simulate from: see labels_dir and maps")
+        self.data, self.num_slices, self.augmentation, self.fixed = data, num_slices, augmentation, fixed
+        self.heads = CacheDataset(
+            data, preprocessing, num_workers=num_workers, copy_cache=False, as_contiguous=False
+        )
+
+    def __len__(self) -> int:
+        return len(self.data) * self.num_slices
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        if self.fixed:
+            self.augmentation.set_random_state(seed=index)
+        return self.augmentation(self.heads[index % len(self.data)])
 
 
 class SliceDataset(Dataset[dict[str, Any]]):

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from monai.engines import SupervisedTrainer
 from monai.engines.utils import IterationEvents
 from monai.losses import PatchAdversarialLoss
@@ -18,9 +19,32 @@ from torch.optim import Optimizer
 
 from hmf_networks.engines.query_grid import random_query_grid
 from hmf_networks.naming import check_switch
+from hmf_networks.ops.availability import wanted_targets
 from hmf_networks.ops.coordinates import sample_plane
 
 LOSS_NAMES = ("loss", "pixel_loss", "adversarial_loss", "discriminator_loss")
+
+
+class Judged:
+    """What the discriminator is shown of a batch: the same condition with the true and with the made image.
+
+    Args:
+        sources: (B, S, H, W), with the masks.
+        wanted: (B, T), boolean.
+        num_masks: 0 for a network with one target.
+    """
+
+    def __init__(self, sources: Tensor, wanted: Tensor, num_masks: int) -> None:
+        self.sources, self.wanted = sources, wanted
+        self.drawn = torch.multinomial(wanted.float(), 1)[:, 0] if num_masks else None
+
+    def with_image(self, images: Tensor) -> Tensor:
+        """(B, T, H, W) -> the channels for the discriminator."""
+        if self.drawn is None:
+            return torch.cat([self.sources, images], dim=1)
+        image = images[torch.arange(len(images)), self.drawn].unsqueeze(1)
+        which = F.one_hot(self.drawn, images.shape[1]).to(images)[:, :, None, None].expand_as(images)
+        return torch.cat([self.sources, image, which], dim=1)
 
 
 class ConditionalGANTrainer(SupervisedTrainer):
@@ -34,6 +58,9 @@ class ConditionalGANTrainer(SupervisedTrainer):
         pixel_weight, adversarial_weight: weights of the two losses; an adversarial weight of 0 trains no
             discriminator.
         query_grid_share: share of the steps in which the generator is asked at a random grid.
+        num_masks: so many of the sources' channels, the last, are masks (any-to-any). Then the generator learns
+            the targets that are there and not given. The discriminator judges one of them, drawn at random: it
+            sees [sources, masks, image, a constant channel for each contrast, 1 for that of the image].
         arguments: all others are those of `SupervisedTrainer`.
 
     The output of a step holds `loss` and its parts (LOSS_NAMES) beside MONAI's image, label and pred.
@@ -47,6 +74,7 @@ class ConditionalGANTrainer(SupervisedTrainer):
         pixel_weight: float = 100.0,
         adversarial_weight: float = 1.0,
         query_grid_share: float = 0.0,
+        num_masks: int = 0,
         **arguments: Any,
     ) -> None:
         check_switch("amp", arguments.get("amp", False))
@@ -58,6 +86,7 @@ class ConditionalGANTrainer(SupervisedTrainer):
         self.pixel_weight = pixel_weight
         self.adversarial_weight = adversarial_weight
         self.query_grid_share = query_grid_share
+        self.num_masks = num_masks
 
     def _iteration(self, engine: Any, batchdata: dict[str, Tensor]) -> dict[str, Any]:
         sources, target = engine.prepare_batch(
@@ -67,40 +96,48 @@ class ConditionalGANTrainer(SupervisedTrainer):
         self.network.train()
         self.discriminator.train()
 
+        finer = (
+            target.shape[2] // sources.shape[2]
+        )  # of a simulated label: places to a pixel, along each axis
+        wanted = wanted_targets(sources, target, self.num_masks)
         with self._autocast():
             if torch.rand(()).item() < self.query_grid_share:
                 grid = random_query_grid(sources.shape[2], sources.shape[3], sources.device)
                 fake = self.inferer(sources, self.network, coordinates=grid)
-                sources, target = sample_plane(sources, *grid), sample_plane(target, *grid)
+                target = sample_plane(target, *(finer * place + (finer - 1) / 2 for place in grid))
+                sources = sample_plane(sources, *grid)
             else:
                 fake = self.inferer(sources, self.network)
+                target = F.avg_pool2d(target, finer)
+        judged = Judged(sources, wanted, self.num_masks)
         output: dict[str, Any] = {Keys.IMAGE: sources, Keys.LABEL: target, Keys.PRED: fake}
-        output["discriminator_loss"] = self._train_discriminator(sources, target, fake.detach())
-        output |= self._train_generator(sources, target, fake)
+        output["discriminator_loss"] = self._train_discriminator(judged, target, fake.detach())
+        output |= self._train_generator(judged, target, fake)
         engine.state.output = output
         self.fire_event(IterationEvents.MODEL_COMPLETED)
         return engine.state.output
 
-    def _train_discriminator(self, sources: Tensor, target: Tensor, fake: Tensor) -> Tensor:
+    def _train_discriminator(self, judged: Judged, target: Tensor, fake: Tensor) -> Tensor:
         if self.adversarial_weight == 0:
             return torch.zeros(())
         with self._autocast():
-            real_loss = self._verdict_loss(self.discriminator, sources, target, is_real=True)
-            fake_loss = self._verdict_loss(self.discriminator, sources, fake, is_real=False)
+            real_loss = self._verdict_loss(self.discriminator, judged.with_image(target), is_real=True)
+            fake_loss = self._verdict_loss(self.discriminator, judged.with_image(fake), is_real=False)
             loss = (real_loss + fake_loss) / 2
         self._step(loss, self.d_optimizer, self.d_scaler)
         return loss.detach()
 
-    def _train_generator(self, sources: Tensor, target: Tensor, fake: Tensor) -> dict[str, Tensor]:
+    def _train_generator(self, judged: Judged, target: Tensor, fake: Tensor) -> dict[str, Tensor]:
         self.fire_event(IterationEvents.FORWARD_COMPLETED)
         with self._autocast():
-            pixel = self.pixel_weight * self.loss_function(fake, target)
+            pixel = self.pixel_weight * self.loss_function(fake[judged.wanted], target[judged.wanted])
             adversarial = torch.zeros_like(pixel)
             if self.adversarial_weight:
                 # The bare module with frozen weights: the generator's step must not touch the discriminator,
                 # nor wake the gradient reducer of its DistributedDataParallel wrapper.
                 judge = getattr(self.discriminator, "module", self.discriminator).requires_grad_(False)
-                adversarial = self.adversarial_weight * self._verdict_loss(judge, sources, fake, is_real=True)
+                verdict = self._verdict_loss(judge, judged.with_image(fake), is_real=True)
+                adversarial = self.adversarial_weight * verdict
                 judge.requires_grad_(True)
             loss = pixel + adversarial
         self.fire_event(IterationEvents.LOSS_COMPLETED)
@@ -112,12 +149,8 @@ class ConditionalGANTrainer(SupervisedTrainer):
             "adversarial_loss": adversarial.detach(),
         }
 
-    def _verdict_loss(
-        self, judge: Callable[..., Any], sources: Tensor, image: Tensor, *, is_real: bool
-    ) -> Tensor:
-        verdict = judge(torch.cat([sources, image], dim=1))[
-            -1
-        ]  # MONAI returns all feature maps, the logits last
+    def _verdict_loss(self, judge: Callable[..., Any], shown: Tensor, *, is_real: bool) -> Tensor:
+        verdict = judge(shown)[-1]  # MONAI returns all feature maps, the logits last
         return self.adversarial_loss(
             verdict, target_is_real=is_real, for_discriminator=True
         )  # True: as told, not forced

@@ -24,3 +24,17 @@ def append_masks(images: Tensor, masks: Tensor) -> Tensor:
     """
     constant = masks.to(images)[:, :, None, None].expand(-1, -1, *images.shape[2:])
     return torch.cat([images, constant], dim=1)
+
+
+def wanted_targets(image: Tensor, label: Tensor, num_masks: int) -> Tensor:
+    """(B, T), boolean: what a network is to learn from these samples, targets that are there but not given.
+
+    Args:
+        image: (B, C, H, W), its last `num_masks` channels the masks; without any, all targets are wanted.
+        label: (B, T, H', W') in [-1, 1].
+        num_masks: 0, or T: sources and targets are the same contrasts in the same order.
+    """
+    if num_masks == 0:
+        return torch.ones(label.shape[:2], dtype=torch.bool, device=label.device)
+    given = image[:, -num_masks:, 0, 0] > 0
+    return available(label) & ~given

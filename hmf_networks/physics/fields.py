@@ -27,26 +27,52 @@ def voxel_centres(spacing_mm: float) -> list[Floats]:
     return [((np.arange(count) - (count - 1) / 2) * spacing_mm).astype(np.float32) for count in counts]
 
 
-def knots(knot_mm: float) -> list[Floats]:
+def knots(knot_mm: float, extents_mm: Sequence[float] = FIELD_OF_VIEW_MM) -> list[Floats]:
     """Knots along each axis, `knot_mm` apart, with the rim that cubic splines need beyond the edge."""
-    halves = [int(np.ceil(extent / 2 / knot_mm)) + 2 for extent in FIELD_OF_VIEW_MM]
+    halves = [int(np.ceil(extent / 2 / knot_mm)) + 2 for extent in extents_mm]
     return [(np.arange(-half, half + 1) * knot_mm).astype(np.float32) for half in halves]
 
 
-def expand(coefficients: Floats, knot_mm: float, axes_mm: Sequence[Floats]) -> Floats:
-    """Spline with these coefficients on `knots(knot_mm)`, read at `axes_mm`; straight lines stay exact."""
-    field = coefficients
-    for axis in (2, 1, 0):  # the largest axis product comes last, as one matrix product
-        weights = _cubic_spline((axes_mm[axis][:, None] - knots(knot_mm)[axis][None, :]) / knot_mm)
+def expand(
+    coefficients: Floats,
+    knot_mm: float,
+    axes_mm: Sequence[Floats],
+    extents_mm: Sequence[float] = FIELD_OF_VIEW_MM,
+) -> Floats:
+    """Splines with coefficients (..., K, K, K) on `knots`, read at `axes_mm`; straight lines stay exact."""
+    field, places = coefficients, knots(knot_mm, extents_mm)
+    for axis in (-1, -2, -3):  # the largest axis product comes last, as one matrix product
+        weights = _cubic_spline((axes_mm[axis][:, None] - places[axis][None, :]) / knot_mm)
         field = np.moveaxis(np.tensordot(weights, field, axes=(1, axis)), 0, axis)
     return np.ascontiguousarray(field)
 
 
 def smooth_field(rng: np.random.Generator, knot_mm: float, axes_mm: Sequence[Floats]) -> Floats:
     """Gaussian random field: mean 0, standard deviation 1, correlated over about two knots."""
-    shape = [len(axis) for axis in knots(knot_mm)]
-    coefficients = rng.standard_normal(shape, dtype=np.float32) / np.float32(_SPLINE_STD)
-    return expand(coefficients, knot_mm, axes_mm)
+    return expand(draw_coefficients(rng, knot_mm), knot_mm, axes_mm)
+
+
+def draw_coefficients(
+    rng: np.random.Generator,
+    knot_mm: float,
+    extents_mm: Sequence[float] = FIELD_OF_VIEW_MM,
+    count: tuple[int, ...] = (),
+) -> Floats:
+    """Of `count` Gaussian random fields, to be read with `expand`: a slice of them costs no volume."""
+    shape = [*count, *(len(axis) for axis in knots(knot_mm, extents_mm))]
+    return rng.standard_normal(shape, dtype=np.float32) / np.float32(_SPLINE_STD)
+
+
+def rotation(angles: np.ndarray) -> np.ndarray:
+    """Turns about the three axes, one after the other; angles in radians."""
+    turn = np.eye(3)
+    for axis, angle in enumerate(angles):
+        i, j = (axis + 1) % 3, (axis + 2) % 3
+        step = np.eye(3)
+        step[i, i] = step[j, j] = np.cos(angle)
+        step[i, j], step[j, i] = -np.sin(angle), np.sin(angle)
+        turn = turn @ step
+    return turn
 
 
 def _cubic_spline(distance: Floats) -> Floats:

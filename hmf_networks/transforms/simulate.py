@@ -1,0 +1,128 @@
+"""A slice of a person who does not exist, drawn anew at every call: what a network learns from without scans.
+
+Shapes: C contrasts (`CONTRASTS`), planes of H x W pixels of 1 mm.
+"""
+
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.transforms import MapTransform, RandomizableTransform
+from nibabel.affines import voxel_sizes
+from scipy.ndimage import zoom
+
+from hmf_networks.naming import CONTRASTS
+from hmf_networks.nifti.geometry import upright
+from hmf_networks.nifti.read import read_volume
+from hmf_networks.physics.fields import Floats
+from hmf_networks.physics.head import Head, make_head
+from hmf_networks.physics.scanner import draw_scan, percentiles, scaled_plane, scan_plane
+from hmf_networks.physics.scene import draw_scene, render, sample_signals
+
+THICK_SHARE, THICK_MM = 0.4, (2.0, 5.0)
+LARGEST_STEP_MM = 1.5  # between the planes that a thick slice is averaged from
+PLANE_SHARES = (0.1, 0.1, 0.8)  # sagittal, coronal, axial
+LEAST_SHARE = 0.05  # of the plane that must show something
+FINE = 2  # places to a pixel, along either axis, that tissue is looked up at
+
+
+class LoadHeadd(MapTransform):
+    """The file of a label map becomes a `physics.head.Head`.
+
+    Args:
+        keys: one, the path; the head goes to `head`.
+
+    Raises:
+        VolumeError: the file cannot be used.
+        ValueError: there is no brain in it.
+    """
+
+    def __init__(self, keys: str = "labels") -> None:
+        super().__init__(keys)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        path = data[self.keys[0]]
+        values, affine = upright(*read_volume(path))
+        spacing_mm = voxel_sizes(affine)
+        if not np.allclose(spacing_mm, 1, atol=0.01):
+            values = zoom(values, spacing_mm, order=0)
+        try:
+            head = make_head(np.rint(values).astype(np.int32))
+        except ValueError as error:
+            raise ValueError(f"{Path(path).name}: {error}") from error
+        return {**data, "head": head}
+
+
+class SimulateContrastsd(RandomizableTransform, MapTransform):
+    """A head becomes `image`, five contrasts as some scanner took them, and `label`, by canonical protocol.
+
+    Args:
+        keys: one, the `physics.head.Head`.
+        size: H and W, multiples of 2.
+        fine_label: give the label at half a millimetre, for query grids.
+        stripped_share: how often the brain is extracted.
+
+    `image` is (C, H, W), `label` (C, H, W), or (C, 2 H, 2 W); both in [-1, 1], background at -1, scaled as whole
+    volumes would be.
+    """
+
+    def __init__(
+        self,
+        keys: str = "head",
+        *,
+        size: Sequence[int] = (160, 192),
+        fine_label: bool = False,
+        stripped_share: float = 0.6,
+    ) -> None:
+        MapTransform.__init__(self, keys)
+        RandomizableTransform.__init__(self, prob=1.0)
+        self.size, self.fine_label, self.stripped_share = tuple(size), fine_label, stripped_share
+        self._rows, self._columns = (_fine_centres(count) for count in self.size)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        rng = np.random.default_rng(self.R.randint(2**31))
+        while (drawn := self._simulate(rng, data[self.keys[0]])) is None:
+            pass  # beside the head
+        return {**drawn}
+
+    def _simulate(self, rng: np.random.Generator, head: Head) -> dict[str, torch.Tensor] | None:
+        thickness = rng.uniform(*THICK_MM) if rng.random() < THICK_SHARE else 0.0
+        steps = max(1, round(thickness / LARGEST_STEP_MM))
+        places = (np.arange(steps) - (steps - 1) / 2) * thickness / steps
+        scene = draw_scene(
+            rng,
+            head,
+            (float(self.size[0]), float(self.size[1]), thickness),
+            normal=int(rng.choice(3, p=PLANE_SHARES)),
+            stripped_share=self.stripped_share,
+        )
+        signals, inside, _ = render(scene, self._rows, self._columns, places)
+        if signals[0].astype(bool).mean() < LEAST_SHARE:
+            return None
+        voxels = sample_signals(scene, rng)
+        acquired, canonical = slice(None, len(CONTRASTS)), slice(len(CONTRASTS), None)
+        scan = draw_scan(rng, scene.stripped)
+        image = [
+            scan_plane(rng, scan, signal, inside, several, FINE)
+            for signal, several in zip(signals[acquired], voxels.T[acquired], strict=True)
+        ]
+        label = np.stack(
+            [
+                scaled_plane(signal, signal > 0, *percentiles(several))
+                for signal, several in zip(signals[canonical], voxels.T[canonical], strict=True)
+            ]
+        )
+        planes = label if self.fine_label else _coarse(label)
+        return {"image": torch.from_numpy(np.stack(image)), "label": torch.from_numpy(planes)}
+
+
+def _fine_centres(count: int) -> Floats:
+    fine = count * FINE
+    return ((np.arange(fine) - (fine - 1) / 2) / FINE).astype(np.float32)
+
+
+def _coarse(planes: Floats) -> Floats:
+    count, height, width = planes.shape
+    return planes.reshape(count, height // FINE, FINE, width // FINE, FINE).mean((2, 4))

@@ -105,30 +105,53 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_simulate(commands: Commands) -> None:
     simulate = commands.add_parser("simulate", help="write simulated patients as NIfTI")
-    simulate.add_argument("output_dir", type=_path, metavar="OUT")
-    simulate.add_argument(
-        "--subjects", type=int, default=8, metavar="N", help="number of patients (default %(default)s)"
+    add = simulate.add_argument
+    add("output_dir", type=_path, metavar="OUT")
+    add("--subjects", type=int, default=8, metavar="N", help="number of patients (default %(default)s)")
+    add("--seed", type=int, default=0, metavar="S", help="same seed, same files (default %(default)s)")
+    add("--layout", default="brats", help="brats, ixi or bids (default %(default)s)")
+    add("--spacing", type=float, default=1.0, metavar="MM", help="voxel size (default %(default)s mm)")
+    add(
+        "--labels",
+        type=_path,
+        nargs="+",
+        metavar="PATH",
+        help="label maps of whole heads, files or a folder: writes OUT/scans and OUT/truth",
     )
-    simulate.add_argument(
-        "--seed", type=int, default=0, metavar="S", help="same seed, same files (default %(default)s)"
-    )
-    simulate.add_argument("--layout", default="brats", help="brats, ixi or bids (default %(default)s)")
-    simulate.add_argument(
-        "--spacing", type=float, default=1.0, metavar="MM", help="voxel size (default %(default)s mm)"
+    add("--thickness", type=float, metavar="MM", help="of the slices, with --labels (default: --spacing)")
+    add(
+        "--stripped",
+        type=float,
+        default=0.6,
+        metavar="SHARE",
+        help="with --labels: of patients without skull (default %(default)s)",
     )
     simulate.set_defaults(run=_simulate)
 
 
 def _simulate(options: argparse.Namespace) -> None:
-    from hmf_networks.data.phantom import simulate_subjects
+    common = {
+        "num_subjects": options.subjects,
+        "seed": options.seed,
+        "layout": options.layout,
+        "spacing_mm": options.spacing,
+    }
+    if options.labels:
+        from hmf_networks.data.head_phantom import simulate_heads
+        from hmf_networks.data.label_maps import label_maps_of
+        from hmf_networks.transforms.simulate import LoadHeadd
 
-    simulate_subjects(
-        options.output_dir,
-        num_subjects=options.subjects,
-        seed=options.seed,
-        layout=options.layout,
-        spacing_mm=options.spacing,
-    )
+        load, records = LoadHeadd(), label_maps_of(options.labels)[: options.subjects]
+        more = {"thickness_mm": options.thickness, "stripped_share": options.stripped}
+        simulate_heads(
+            options.output_dir, [load(dict(record))["head"] for record in records], **common, **more
+        )
+    else:
+        from hmf_networks.data.phantom import simulate_subjects
+
+        if options.thickness is not None:
+            raise ValueError("--thickness goes with --labels; the other simulator has cubic voxels")
+        simulate_subjects(options.output_dir, **common)
     logger.info("%d simulated subjects in %s", options.subjects, options.output_dir)
 
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hmf_networks.physics.fields import Floats, expand, knots, rotation, smooth_field, voxel_centres
-from hmf_networks.physics.lesions import pushed_aside
+from hmf_networks.physics.lesions import Mass, pushed_aside
 
 CENTRE_MNI_MM = (0.0, -17.0, 6.0)  # of the brain with its stem, so that it fills the field of view
 FILE_TO_MNI = np.array((-1, -1, 1), np.float32)  # files are written left, back, up
@@ -40,14 +40,6 @@ class Template(NamedTuple):
     ventricle_distance_mm: Floats
     plaque_likelihood: Floats
     first_mm: Floats
-
-
-class Mass(NamedTuple):
-    """A tumour that pushes its surroundings aside."""
-
-    centre_mm: np.ndarray
-    strength: float
-    reach_mm: float
 
 
 class Anatomy(NamedTuple):

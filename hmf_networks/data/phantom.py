@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hmf_networks.data.anatomy import Anatomy, Mass, draw_anatomy, load_template, sample
+from hmf_networks.data.anatomy import Anatomy, draw_anatomy, load_template, sample
 from hmf_networks.data.phantom_files import LAYOUTS, offered_contrasts, refuse_existing, write_subject
 from hmf_networks.naming import CONTRASTS, check_contrasts, unknown_word
 from hmf_networks.physics import artefacts, lesions, tissues
@@ -112,7 +112,9 @@ def simulate_subject(
     return Subject(images, *labels, kind=kind, field_tesla=field_tesla)
 
 
-def _draw_lesions(rng: np.random.Generator, share: float) -> tuple[str, dict[str, Floats], Mass | None]:
+def _draw_lesions(
+    rng: np.random.Generator, share: float
+) -> tuple[str, dict[str, Floats], lesions.Mass | None]:
     ill, tumour = rng.random() < share, rng.random() < lesions.TUMOUR_SHARE
     if not ill:
         return "healthy", {}, None
@@ -122,7 +124,7 @@ def _draw_lesions(rng: np.random.Generator, share: float) -> tuple[str, dict[str
     side = rng.choice((-1, 1))
     centre_mm = np.array((side * rng.uniform(22, 42), rng.uniform(-40, 55), rng.uniform(-5, 40)))
     maps = lesions.draw_tumour(rng, template.gm.shape, np.rint(centre_mm - template.first_mm).astype(int))
-    return "tumour", maps, Mass(centre_mm, rng.uniform(0.1, 0.4), rng.uniform(20, 28))
+    return "tumour", maps, lesions.Mass(centre_mm, rng.uniform(0.1, 0.4), rng.uniform(20, 28))
 
 
 def _vessels(rng: np.random.Generator, axes: list[Floats], anatomy: Anatomy) -> Floats:

@@ -63,7 +63,7 @@ def refuse_existing(output_dir: Path, layout: str, numbers: Iterable[int]) -> No
 
 
 def write_subject(
-    subject: Subject, output_dir: Path, *, layout: str, number: int, spacing_mm: float
+    subject: Subject, output_dir: Path, *, layout: str, number: int, spacing_mm: float | Sequence[float]
 ) -> dict[str, str]:
     """Write what the layout has a name for; returns {"subject": name, contrast or label: path}."""
     volumes = subject.images | {"tissues": subject.tissue_labels, "lesions": subject.lesion_labels}
@@ -79,12 +79,13 @@ def write_subject(
     return {"subject": name} | {key: str(path) for key, path in paths.items()}
 
 
-def write_nifti(path: Path, volume: np.ndarray, *, spacing_mm: float) -> None:
+def write_nifti(path: Path, volume: np.ndarray, *, spacing_mm: float | Sequence[float]) -> None:
     """int16 NIfTI-1, axes left, back, up, the centre of the field of view at (0, 0, 0) mm."""
     import nibabel
 
-    centre = (np.array(volume.shape) - 1) / 2 * spacing_mm
-    affine = np.diag((-spacing_mm, -spacing_mm, spacing_mm, 1.0))
+    spacing = np.broadcast_to(np.asarray(spacing_mm, np.float64), (3,))
+    centre = (np.array(volume.shape) - 1) / 2 * spacing
+    affine = np.diag((-spacing[0], -spacing[1], spacing[2], 1.0))
     affine[:3, 3] = centre * (1, 1, -1)
     image = nibabel.Nifti1Image(volume.astype(np.int16), affine)
     image.header.set_xyzt_units("mm", "sec")

@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 from hmf_networks.naming import Record
 
 
-class SimulatedSlices(Dataset[dict[str, Any]]):
+class SimulatedSlices(Dataset[Any]):
     """Slices drawn from label maps, none of them twice.
 
     Args:
@@ -42,7 +42,7 @@ class SimulatedSlices(Dataset[dict[str, Any]]):
     def __len__(self) -> int:
         return len(self.data) * self.num_slices
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
+    def __getitem__(self, index: int) -> Any:
         if self.fixed:
             self.augmentation.set_random_state(seed=index)
         return self.augmentation(self.heads[index % len(self.data)])

@@ -58,9 +58,9 @@ class ConditionalGANTrainer(SupervisedTrainer):
         pixel_weight, adversarial_weight: weights of the two losses; an adversarial weight of 0 trains no
             discriminator.
         query_grid_share: share of the steps in which the generator is asked at a random grid.
-        num_masks: so many of the sources' channels, the last, are masks (any-to-any). Then the generator learns
-            the targets that are there and not given. The discriminator judges one of them, drawn at random: it
-            sees [sources, masks, image, a constant channel for each contrast, 1 for that of the image].
+        num_masks: so many of the sources' channels, the last, are masks (any-to-any). Then the generator
+            learns the targets that are there and not given. The discriminator judges one of them, drawn at
+            random; it sees [sources, masks, image, one constant channel a contrast, 1 for that of the image].
         arguments: all others are those of `SupervisedTrainer`.
 
     The output of a step holds `loss` and its parts (LOSS_NAMES) beside MONAI's image, label and pred.

@@ -7,6 +7,7 @@ so one seed gives one and the same field at 1 mm and at 4 mm.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,6 +62,26 @@ def draw_coefficients(
     """Of `count` Gaussian random fields, to be read with `expand`: a slice of them costs no volume."""
     shape = [*count, *(len(axis) for axis in knots(knot_mm, extents_mm))]
     return rng.standard_normal(shape, dtype=np.float32) / np.float32(_SPLINE_STD)
+
+
+class Field(NamedTuple):
+    """Random fields over a block, to be read wherever they are wanted."""
+
+    knot_mm: float
+    extents_mm: Sequence[float]  # of the block
+    coefficients: Floats
+
+    def at(self, axes_mm: Sequence[Floats]) -> Floats:
+        """(..., N): at the points of the grid, one after the other."""
+        fields = expand(self.coefficients, self.knot_mm, axes_mm, self.extents_mm)
+        return fields.reshape(*fields.shape[:-3], -1)
+
+
+def draw_field(
+    rng: np.random.Generator, knot_mm: float, extents_mm: Sequence[float], count: tuple[int, ...] = ()
+) -> Field:
+    """`count` Gaussian random fields of unit spread, correlated over about two knots."""
+    return Field(knot_mm, extents_mm, draw_coefficients(rng, knot_mm, extents_mm, count))
 
 
 def rotation(angles: np.ndarray) -> np.ndarray:

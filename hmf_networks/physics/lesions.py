@@ -61,6 +61,14 @@ def pushed_aside(points_mm: Floats, centre_mm: np.ndarray, *, strength: float, r
     return (points_mm - pull * offset).astype(np.float32)
 
 
+class Mass(NamedTuple):
+    """A tumour that pushes its surroundings aside."""
+
+    centre_mm: np.ndarray
+    strength: float
+    reach_mm: float
+
+
 class Blob(NamedTuple):
     """An irregular ellipsoid of radius 1, up to its ripples."""
 
@@ -80,7 +88,7 @@ class Blob(NamedTuple):
 class Shells(NamedTuple):
     """One lesion, wherever it is asked for: blobs of one shape around each other, the largest first."""
 
-    centre: Floats
+    centre: np.ndarray
     blob: Blob
     tissues: tuple[int, ...]
     radii_mm: tuple[float, ...]
@@ -100,7 +108,7 @@ class Shells(NamedTuple):
         ]
 
 
-def draw_plaque_shells(rng: np.random.Generator, centre: Floats, tissues: tuple[int, int]) -> Shells:
+def draw_plaque_shells(rng: np.random.Generator, centre: np.ndarray, tissues: tuple[int, int]) -> Shells:
     """A plaque of the first tissue, or, a few, of the second that takes up contrast agent."""
     smallest, largest = PLAQUE_RADIUS_MM
     radius = smallest * (largest / smallest) ** (rng.random() ** 1.5)  # many small, few large
@@ -108,7 +116,7 @@ def draw_plaque_shells(rng: np.random.Generator, centre: Floats, tissues: tuple[
     return Shells(centre, draw_blob(rng), (tissue,), (radius,), (0.25,), (rng.uniform(0.7, 2.0),))
 
 
-def draw_tumour_shells(rng: np.random.Generator, centre: Floats, tissues: tuple[int, int, int]) -> Shells:
+def draw_tumour_shells(rng: np.random.Generator, centre: np.ndarray, tissues: tuple[int, int, int]) -> Shells:
     """A mass of these tissues: core, rim, oedema; it may lack a core, or consist of little but oedema."""
     radius = float(rng.uniform(*ANY_TUMOUR_RADIUS_MM))
     core = max(radius - rng.uniform(2, 8), 0.1)

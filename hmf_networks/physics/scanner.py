@@ -6,18 +6,21 @@ over the head stand for it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from hmf_networks.physics.artefacts import rician_noise
 from hmf_networks.physics.fields import Floats, draw_coefficients, expand
 
 PERCENTILES = (0.5, 99.5)
+AIR_SHARE = 0.04  # of the median signal: less is air or bone
 SIGNAL_SHARE, DARK_SHARE = 0.05, 0.1  # as transforms/intensity.py tells foreground
 ABOVE_BACKGROUND = 2.0**-20
 
-SHIFT_SHARE, SHIFT_FINE = 0.25, 2  # contrasts that lie a little off, and by how many half millimetres
-BLUR_PIXELS, RESLICED_SHARE, RESLICED_PIXELS = 0.8, 0.1, 2.0
+SHIFT_SHARE, SHIFT_MM = 0.25, 1.0  # contrasts that lie a little off the others, and how far along an axis
+BLUR_MM, RESLICED_SHARE, RESLICED_MM = 0.8, 0.1, (0.5, 2.0)  # largest sigma of the point spread
 BIAS_KNOT_MM, BIAS_STRENGTH = 60.0, 0.15
 SNR_RANGE = (12.0, 80.0)  # median signal over noise sigma
 MASKED_AIR_SHARE = 0.6  # of the scans with skull whose air is exactly 0
@@ -33,7 +36,16 @@ class Scan(NamedTuple):
     thick_axis: int | None  # rows or columns that lie across thick slices
 
 
-def draw_scan(rng: np.random.Generator, stripped: bool) -> Scan:
+class Received(NamedTuple):
+    """A contrast in the units of its signal: the image, where the file is not 0, and how it was shaded."""
+
+    image: Floats
+    shown: np.ndarray
+    shading: float
+    noise: float
+
+
+def draw_scan(rng: np.random.Generator, *, stripped: bool) -> Scan:
     low, high = np.log(SNR_RANGE)
     return Scan(
         stripped=stripped,
@@ -43,43 +55,56 @@ def draw_scan(rng: np.random.Generator, stripped: bool) -> Scan:
     )
 
 
-def scan_plane(
-    rng: np.random.Generator, scan: Scan, signal: Floats, inside: np.ndarray, voxels: Floats, fine: int
-) -> Floats:
-    """One contrast as a scanner stores it, scaled: (R, Q) fine pixels -> (R / fine, Q / fine) in [-1, 1]."""
-    from scipy.ndimage import gaussian_filter
+def receive(
+    rng: np.random.Generator,
+    scan: Scan,
+    signal: Floats,
+    inside: np.ndarray,
+    level: float,
+    spacing_mm: Sequence[float],
+) -> Received:
+    """Shift, blur, shade and add noise: a plane or a volume, where `inside` says what was not cut away.
 
+    Args:
+        rng: where all draws come from.
+        scan: what the contrasts of this session share.
+        signal: a plane or a volume.
+        inside: where nothing was cut away, of the same shape.
+        level: median signal of the head, what noise is relative to.
+        spacing_mm: of each axis.
+    """
+    from scipy.ndimage import gaussian_filter, shift
+
+    spacing = np.asarray(spacing_mm, np.float64)
     if rng.random() < SHIFT_SHARE:
-        shift = tuple(rng.integers(-SHIFT_FINE, SHIFT_FINE + 1, 2))
-        signal, inside = (
-            np.roll(signal, shift, (0, 1)),
-            inside if scan.stripped else np.roll(inside, shift, (0, 1)),
+        signal = shift(
+            signal, rng.uniform(-SHIFT_MM, SHIFT_MM, signal.ndim) / spacing, order=1, mode="nearest"
         )
-    plane, share = _averaged(signal, fine), _averaged(inside.astype(np.float32), fine)
-    sigma = rng.uniform(0, BLUR_PIXELS, 2)
+    sigma_mm = rng.uniform(0, BLUR_MM, signal.ndim)
     if scan.thick_axis is not None and rng.random() < 0.7:
-        sigma[scan.thick_axis] = rng.uniform(0.5, RESLICED_PIXELS)
-    plane = gaussian_filter(plane, sigma, truncate=3.0)
-    axes = [np.arange(size, dtype=np.float32) - (size - 1) / 2 for size in plane.shape]
-    extents = (float(plane.shape[0]), float(plane.shape[1]), 0.0)
-    field = expand(
-        draw_coefficients(rng, BIAS_KNOT_MM, extents), BIAS_KNOT_MM, [*axes, np.zeros(1, np.float32)], extents
-    )[..., 0]
+        sigma_mm[scan.thick_axis] = rng.uniform(*RESLICED_MM)
+    image = gaussian_filter(signal, sigma_mm / spacing, truncate=3.0)
+    air = image < AIR_SHARE * level
     strength = BIAS_STRENGTH * rng.random()
-    there = plane > 0.02 * np.percentile(voxels, 99.5)
-    plane = plane * np.exp(np.float32(strength) * field)
-    noise = float(np.median(voxels)) / (scan.snr * rng.uniform(0.7, 1.4))
-    plane = _rician(rng, plane, noise)
-    shown = share > 0.5 if scan.stripped else (there if scan.masked_air else np.ones_like(there))
-    shaded = voxels * np.exp(strength * rng.standard_normal(len(voxels)))
-    low, high = percentiles(_rician(rng, shaded, noise))
+    image = image * np.exp(np.float32(strength) * _shading(rng, signal.shape, spacing))
+    noise = level / (scan.snr * rng.uniform(0.7, 1.4))
+    shown = inside if scan.stripped else ~air if scan.masked_air else np.ones_like(air)
+    return Received(np.where(shown, rician_noise(rng, image, sigma=noise), 0), shown, strength, noise)
+
+
+def scan_plane(
+    rng: np.random.Generator, scan: Scan, signal: Floats, inside: np.ndarray, voxels: Floats
+) -> Floats:
+    """One contrast as a network gets it, in [-1, 1], of 1 mm pixels; `voxels` stand for the volume."""
+    received = receive(rng, scan, signal, inside, float(np.median(voxels)), (1.0, 1.0))
+    shaded = voxels * np.exp(received.shading * rng.standard_normal(len(voxels)))
+    low, high = percentiles(rician_noise(rng, shaded, sigma=received.noise))
     spread = high - low
     low += spread * LOW_JITTER * rng.standard_normal()
     high += spread * SCALE_JITTER * rng.standard_normal()
-    scaled = scaled_plane(plane, shown, low, high)
-    unit = (scaled + 1) / 2
-    curved = np.where(shown, unit ** np.exp(GAMMA_JITTER * rng.standard_normal()) * 2 - 1, -1)
-    return np.where(shown, np.maximum(curved, -1 + ABOVE_BACKGROUND), -1).astype(np.float32)
+    unit = (scaled_plane(received.image, received.shown, low, high) + 1) / 2
+    curved = unit ** np.exp(GAMMA_JITTER * rng.standard_normal()) * 2 - 1
+    return np.where(received.shown, np.maximum(curved, -1 + ABOVE_BACKGROUND), -1).astype(np.float32)
 
 
 def scaled_plane(plane: Floats, shown: np.ndarray, low: float, high: float) -> Floats:
@@ -96,11 +121,14 @@ def percentiles(voxels: Floats) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _averaged(plane: Floats, fine: int) -> Floats:
-    height, width = plane.shape
-    return plane.reshape(height // fine, fine, width // fine, fine).mean((1, 3))
-
-
-def _rician(rng: np.random.Generator, values: Floats, sigma: float) -> Floats:
-    noise = np.float32(sigma) * rng.standard_normal((2, *values.shape), dtype=np.float32)
-    return np.hypot(values + noise[0], noise[1])
+def _shading(rng: np.random.Generator, shape: tuple[int, ...], spacing_mm: np.ndarray) -> Floats:
+    """Unit field over a plane or a volume."""
+    extents = [float(size * mm) for size, mm in zip(shape, spacing_mm, strict=True)]
+    axes = [
+        ((np.arange(size) - (size - 1) / 2) * mm).astype(np.float32)
+        for size, mm in zip(shape, spacing_mm, strict=True)
+    ]
+    thin = 3 - len(shape)
+    extents, axes = extents + [0.0] * thin, axes + [np.zeros(1, np.float32)] * thin
+    coefficients = draw_coefficients(rng, BIAS_KNOT_MM, extents)
+    return expand(coefficients, BIAS_KNOT_MM, axes, extents).reshape(shape)

@@ -24,9 +24,11 @@ class ModalityDropoutd(RandomizableTransform, MapTransform):
         keys: sources (S, H, W) in [-1, 1], all CONTRASTS; what is missing is -1 all over.
         label_key: targets, the same contrasts in the same order; a copy of the sources where it is missing.
         weights: how often each contrast is drawn, relative to the others.
+        num_samples: how often to draw: one simulated slice may serve for several tasks.
         only: learn the contrast that was drawn alone; the label's others become -1.
 
-    The sources become (2 S, H, W); `target` names the contrast that was drawn.
+    The sources become (2 S, H, W); `target` names the contrast that was drawn. As MONAI's random crops do, it
+    gives a list of samples, which `list_data_collate` makes one batch of.
     """
 
     def __init__(
@@ -35,13 +37,18 @@ class ModalityDropoutd(RandomizableTransform, MapTransform):
         *,
         label_key: str = "label",
         weights: Sequence[float] = (1.0, 0.5, 1.0, 1.0, 0.5),
+        num_samples: int = 1,
         only: bool = False,
     ) -> None:
         MapTransform.__init__(self, keys)
         RandomizableTransform.__init__(self, prob=1.0)
-        self.label_key, self.weights, self.only = label_key, torch.tensor(weights), only
+        self.label_key, self.weights = label_key, torch.tensor(weights)
+        self.num_samples, self.only = num_samples, only
 
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+    def __call__(self, data: Mapping[Hashable, Any]) -> list[dict[Hashable, Any]]:
+        return [self._drawn(data) for _ in range(self.num_samples)]
+
+    def _drawn(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         sample = dict(data)
         for key in self.keys:
             sources = sample[key].as_subclass(Tensor)

@@ -42,7 +42,7 @@ class LoadHeadd(MapTransform):
     def __init__(self, keys: str = "labels") -> None:
         super().__init__(keys)
 
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+    def __call__(self, data: Mapping[Any, Any]) -> dict[Any, Any]:
         path = data[self.keys[0]]
         values, affine = upright(*read_volume(path))
         spacing_mm = voxel_sizes(affine)
@@ -64,8 +64,8 @@ class SimulateContrastsd(RandomizableTransform, MapTransform):
         fine_label: give the label at half a millimetre, for query grids.
         stripped_share: how often the brain is extracted.
 
-    `image` is (C, H, W), `label` (C, H, W), or (C, 2 H, 2 W); both in [-1, 1], background at -1, scaled as whole
-    volumes would be.
+    `image` is (C, H, W), `label` (C, H, W), or (C, 2 H, 2 W); both in [-1, 1], background at -1, scaled as
+    whole volumes would be.
     """
 
     def __init__(
@@ -85,7 +85,8 @@ class SimulateContrastsd(RandomizableTransform, MapTransform):
         rng = np.random.default_rng(self.R.randint(2**31))
         while (drawn := self._simulate(rng, data[self.keys[0]])) is None:
             pass  # beside the head
-        return {**drawn}
+        sample: dict[Hashable, Any] = dict(drawn.items())
+        return sample
 
     def _simulate(self, rng: np.random.Generator, head: Head) -> dict[str, torch.Tensor] | None:
         thickness = rng.uniform(*THICK_MM) if rng.random() < THICK_SHARE else 0.0
@@ -98,15 +99,16 @@ class SimulateContrastsd(RandomizableTransform, MapTransform):
             normal=int(rng.choice(3, p=PLANE_SHARES)),
             stripped_share=self.stripped_share,
         )
-        signals, inside, _ = render(scene, self._rows, self._columns, places)
+        signals, inside, *_ = render(scene, self._rows, self._columns, places)
         if signals[0].astype(bool).mean() < LEAST_SHARE:
             return None
-        voxels = sample_signals(scene, rng)
+        voxels = sample_signals(rng, scene)
         acquired, canonical = slice(None, len(CONTRASTS)), slice(len(CONTRASTS), None)
-        scan = draw_scan(rng, scene.stripped)
+        scan = draw_scan(rng, stripped=scene.stripped)
+        shown = _coarse(inside[None].astype(np.float32))[0] > 0.5
         image = [
-            scan_plane(rng, scan, signal, inside, several, FINE)
-            for signal, several in zip(signals[acquired], voxels.T[acquired], strict=True)
+            scan_plane(rng, scan, signal, shown, several)
+            for signal, several in zip(_coarse(signals[acquired]), voxels.T[acquired], strict=True)
         ]
         label = np.stack(
             [

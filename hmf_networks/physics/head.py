@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from hmf_networks.physics.fields import Floats
 from hmf_networks.physics.head_tissues import AIR, NUMBER, OUTSIDE, tissue_of_label
 
-PUSH_MM, PUSH_REACH_MM = 4, 12.0  # lattice of the growth of the ventricles, and how far it reaches
+LATTICE_MM, PUSH_REACH_MM = 3, 12.0  # of what changes slowly; how far the growth of ventricles reaches
 FAR = 12  # mm from brain tissue, beyond which no extraction leaves anything
 SHRINKING = 32  # bit: cortex beside fluid, which atrophy turns into fluid
 NUM_VOXELS = 8000  # that stand for all of a head when its percentiles are taken
 
+VENTRICLES = (4, 5, 14, 43, 44, 72)  # labels
 Integers = NDArray[np.integer]
 
 
@@ -26,8 +27,8 @@ class Head(NamedTuple):
 
     tissue: NDArray[np.uint8]  # X Y Z, number in head_tissues.NAMES, and the bit SHRINKING
     distance: NDArray[np.uint8]  # X Y Z, mm from brain tissue; FAR and more as FAR
-    from_ventricles: NDArray[np.uint8]  # X Y Z, mm
-    push: Floats  # 3 x y z, on a lattice of PUSH_MM: away from the ventricles
+    from_ventricles: NDArray[np.uint8]  # x y z on a lattice of LATTICE_MM: mm
+    push: Floats  # 3 x y z on that lattice: away from the ventricles
     voxels: Integers  # (2, NUM_VOXELS) flat places of neighbours
     brain_low: Floats  # 3, the box around brain tissue
     brain_high: Floats
@@ -39,7 +40,7 @@ def make_head(labels: Integers) -> Head:
     Raises:
         ValueError: there is no brain in it.
     """
-    from scipy.ndimage import distance_transform_edt, gaussian_filter
+    from scipy.ndimage import binary_dilation, distance_transform_edt
 
     tissue = tissue_of_label(int(labels.max()))[labels]
     window = _box(tissue != NUMBER[AIR], margin=8)
@@ -51,13 +52,8 @@ def make_head(labels: Integers) -> Head:
     distance = np.minimum(distance_transform_edt(~brain), FAR).round().astype(np.uint8)
     fluid = tissue == NUMBER["csf"]
     cortex = (tissue == NUMBER["cortex"]) | (tissue == NUMBER["cerebellar cortex"])
-    shrinking = cortex & (distance_transform_edt(~fluid) <= 1.5)
-    ventricles = np.isin(labels, (4, 5, 14, 43, 44, 72))
-    from_ventricles = distance_transform_edt(~ventricles)
-    signed = gaussian_filter((from_ventricles - distance_transform_edt(ventricles)).astype(np.float32), 2.0)
-    thinned = (slice(None, None, PUSH_MM),) * 3
-    reach = np.exp(-((signed / PUSH_REACH_MM) ** 2))
-    push = np.stack([(slope * reach)[thinned] for slope in np.gradient(signed)]).astype(np.float32)
+    shrinking = cortex & binary_dilation(fluid, np.ones((3, 3, 3)))
+    from_ventricles, push = _around_ventricles(np.isin(labels, VENTRICLES))
     rng = np.random.default_rng(0)
     first = rng.choice(np.flatnonzero(tissue != NUMBER[AIR]), NUM_VOXELS)
     steps = np.array([1, tissue.shape[2], tissue.shape[1] * tissue.shape[2]])
@@ -66,12 +62,24 @@ def make_head(labels: Integers) -> Head:
     return Head(
         tissue=tissue | (shrinking * np.uint8(SHRINKING)),
         distance=distance,
-        from_ventricles=np.minimum(from_ventricles, 255).astype(np.uint8),
+        from_ventricles=from_ventricles,
         push=push,
         voxels=np.stack([first, second]),
         brain_low=low.astype(np.float32),
         brain_high=high.astype(np.float32),
     )
+
+
+def _around_ventricles(ventricles: NDArray[np.bool_]) -> tuple[NDArray[np.uint8], Floats]:
+    """How far away they are, and the direction away from them, weaker with the distance; on the lattice."""
+    from scipy.ndimage import distance_transform_edt, gaussian_filter
+
+    thin = ventricles[(slice(None, None, LATTICE_MM),) * 3]
+    distance_mm = LATTICE_MM * distance_transform_edt(~thin)
+    signed_mm = gaussian_filter(distance_mm - LATTICE_MM * distance_transform_edt(thin), 2.0 / LATTICE_MM)
+    reach = np.exp(-((signed_mm / PUSH_REACH_MM) ** 2))
+    push = np.stack([slope * reach for slope in np.gradient(signed_mm, LATTICE_MM)])
+    return np.minimum(distance_mm, 255).astype(np.uint8), push.astype(np.float32)
 
 
 def _box(inside: NDArray[np.bool_], *, margin: int) -> tuple[slice, ...]:

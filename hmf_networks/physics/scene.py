@@ -1,7 +1,7 @@
 """A person in a scanner: who lies there, how the head is cut, what each contrast shows of it.
 
 Everything random is drawn once, in `draw_scene`; `render` then gives any slice of it. Shapes: R x Q pixels, C
-contrasts (`protocols.CANONICAL`), first as the sources show them, then by the canonical protocols; N points, T
+contrasts (`protocols.CANONICAL`), first as sources show them, then by the canonical protocols; N points, T
 tissues.
 """
 
@@ -166,9 +166,8 @@ def _sites(scene: Scene) -> tuple[Floats, Integers]:
         for extent, step in zip(scene.view.extents_mm, (2.0, 2.0, 4.0), strict=True)
     ]
     points = scene.view.points(axes)
-    voxels = scene.view.voxels(points)
-    white = scene.view.head.tissue.ravel()[voxels] == NUMBER["white matter"]
-    return points[:, white], scene.view.head.from_ventricles.ravel()[voxels[white]]
+    white = scene.view.head.tissue.ravel()[scene.view.voxels(points)] == NUMBER["white matter"]
+    return points[:, white], scene.view.from_ventricles(points[:, white])
 
 
 def _look_up(scene: Scene, points: Floats, axes: Sequence[Floats]) -> tuple[Integers, np.ndarray]:

@@ -6,12 +6,12 @@ Points are in voxels of the map (`physics/head.py`); N points of a grid.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from hmf_networks.physics.fields import Field, Floats, draw_field, rotation
-from hmf_networks.physics.head import PUSH_MM, Head, Integers
+from hmf_networks.physics.head import LATTICE_MM, Head, Integers
 from hmf_networks.physics.lesions import Mass, pushed_aside
 
 SIZE, STRETCH, SHEAR, TURN_DEGREES = (0.88, 1.14), 0.06, 0.03, 6.0  # the last a standard deviation
@@ -54,10 +54,16 @@ class View(NamedTuple):
         x, y, z = _nearest(points, self.head.tissue.shape)
         return (x * self.head.tissue.shape[1] + y) * self.head.tissue.shape[2] + z
 
+    def from_ventricles(self, points: Floats) -> Integers:
+        """How far points lie from the ventricles, mm."""
+        return self.head.from_ventricles[self._on_lattice(points)]
+
     def _push(self, points: Floats) -> Floats:
         """Away from the ventricles."""
-        x, y, z = _nearest(points / PUSH_MM, self.head.push.shape[1:])
-        return self.head.push[:, x, y, z]
+        return self.head.push[(slice(None), *self._on_lattice(points))]
+
+    def _on_lattice(self, points: Floats) -> tuple[Any, ...]:
+        return tuple(_nearest(points / LATTICE_MM, self.head.from_ventricles.shape))
 
 
 def draw_view(

@@ -222,3 +222,88 @@ def test_the_asked_share_of_steps_uses_a_query_grid(share, low, high):
     trainer_of(slices(num=40), Listener(), Judge(), batch_size=1, query_grid_share=share).run()
     assert low <= sum(calls) <= high
     assert len(calls) == 40
+
+
+class FiveGenerator(nn.Module):
+    """Ten channels in, five out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(10, 5, 1)
+
+    def forward(self, image: Tensor, coordinates: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        pred = torch.tanh(self.conv(image))
+        return pred if coordinates is None else sample_plane(pred, *coordinates)
+
+
+class SixteenJudge(Judge):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(16, 4, 3, stride=2)
+
+
+def any_to_any(given: list[bool], there: list[bool], size: int = 16, finer: int = 1) -> dict[str, Tensor]:
+    label = torch.rand(5, size * finer, size * finer)
+    label[~torch.tensor(there)] = -1
+    image = torch.rand(5, size, size)
+    image[~torch.tensor(given)] = -1
+    masks = torch.tensor(given).float()[:, None, None].expand(-1, size, size)
+    return {"image": torch.cat([image, masks]), "label": label}
+
+
+GIVEN, THERE = [True, False, False, True, False], [True, True, True, True, False]  # t1c and t2 are wanted
+
+
+def test_only_targets_that_are_there_and_not_given_are_learned():
+    data = [any_to_any(GIVEN, THERE) for _ in range(4)]
+    generator = FiveGenerator()
+    before = generator.conv.weight.detach().clone()
+    trainer_of(data, generator, SixteenJudge(), num_masks=5, adversarial_weight=0.0).run()
+    moved = (generator.conv.weight - before).abs().flatten(1).sum(dim=1) > 0
+    assert moved.tolist() == [False, True, True, False, False]
+
+
+def test_the_pixel_loss_is_that_of_the_wanted_channels():
+    data = [any_to_any(GIVEN, THERE) for _ in range(2)]
+    generator = FiveGenerator()
+    image, label = batch_of(data)
+    with torch.no_grad():
+        expected = (generator(image) - label)[:, [1, 2]].abs().mean()
+    trainer = trainer_of(data, generator, SixteenJudge(), num_masks=5, adversarial_weight=0.0, batch_size=2)
+    assert outputs_of(trainer)[0]["pixel_loss"].item() == pytest.approx(
+        PIXEL_WEIGHT * expected.item(), rel=1e-5
+    )
+
+
+def test_the_discriminator_sees_sources_masks_one_image_and_which_contrast_it_is():
+    seen = []
+    judge = SixteenJudge()
+    judge.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0].detach().clone()))
+    data = [any_to_any(GIVEN, THERE) for _ in range(4)]
+    trainer_of(data, FiveGenerator(), judge, num_masks=5).run()
+    real, fake, _ = seen
+    image, label = batch_of(data)
+    for shown in (real, fake):
+        assert torch.equal(shown[:, :10], image)
+        which = shown[:, 11:].amax((2, 3))
+        assert torch.equal(which, shown[:, 11:].amin((2, 3)))
+        assert (which.sum(1) == 1).all()
+        assert set(which.argmax(1).tolist()) <= {1, 2}
+    drawn = real[:, 11:, 0, 0].argmax(1)
+    assert torch.equal(real[:, 10], label[torch.arange(4), drawn])
+    assert torch.equal(real[:, 11:], fake[:, 11:])
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_a_finer_label_is_averaged_or_read_at_the_query_grid(share):
+    data = [any_to_any(GIVEN, THERE, finer=2) for _ in range(2)]
+    for entry in data:  # linear in the plane: any way to read it gives the same
+        ramp = torch.linspace(-0.5, 0.5, 32)
+        entry["label"][1:3] = ramp[:, None] + 0.1 * ramp[None, :]
+    trainer = trainer_of(
+        data, FiveGenerator(), SixteenJudge(), num_masks=5, query_grid_share=share, batch_size=2
+    )
+    output = outputs_of(trainer)[0]
+    rows = output["label"][1][:, 0]
+    assert output["label"].shape[1:] == output["pred"].shape[1:]
+    assert torch.allclose(rows.diff(), rows.diff()[0].expand(len(rows) - 1), atol=1e-4)

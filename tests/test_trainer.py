@@ -270,9 +270,7 @@ def test_the_pixel_loss_is_that_of_the_wanted_channels():
     with torch.no_grad():
         expected = (generator(image) - label)[:, [1, 2]].abs().mean()
     trainer = trainer_of(data, generator, SixteenJudge(), num_masks=5, adversarial_weight=0.0, batch_size=2)
-    assert outputs_of(trainer)[0]["pixel_loss"].item() == pytest.approx(
-        PIXEL_WEIGHT * expected.item(), rel=1e-5
-    )
+    assert outputs_of(trainer)[0]["pixel_loss"] == pytest.approx(PIXEL_WEIGHT * expected.item(), rel=1e-5)
 
 
 def test_the_discriminator_sees_sources_masks_one_image_and_which_contrast_it_is():

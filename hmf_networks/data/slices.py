@@ -48,7 +48,7 @@ class SimulatedSlices(Dataset[Any]):
         return self.augmentation(self.heads[index % len(self.data)])
 
 
-class SliceDataset(Dataset[dict[str, Any]]):
+class SliceDataset(Dataset[Any]):
     """`num_slices` samples for each record; an epoch is every slice once.
 
     Args:
@@ -57,7 +57,7 @@ class SliceDataset(Dataset[dict[str, Any]]):
             deterministic, its result is cached.
         augmentation: {"image": (S, H, W), "label": (1, H, W)} -> the same, random.
         num_slices: slices of a volume after preprocessing.
-        keys: what to slice; nothing else is kept.
+        keys: what to slice, where it is there; nothing else is kept.
         cache_rate: share of the volumes held in memory; the others are read again for every slice.
         num_workers: threads that fill the cache.
     """
@@ -92,8 +92,8 @@ class SliceDataset(Dataset[dict[str, Any]]):
     def __len__(self) -> int:
         return len(self.data) * self.num_slices
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
+    def __getitem__(self, index: int) -> Any:
         subject, number = divmod(index, self.num_slices)
         volume = self.volumes[subject]
-        sample = {key: volume[key][..., number].clone() for key in self.keys}
+        sample = {key: volume[key][..., number].clone() for key in self.keys if key in volume}
         return self.augmentation(sample) if self.augmentation is not None else sample

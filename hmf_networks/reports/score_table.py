@@ -28,6 +28,7 @@ class ScoreTable:
             left out.
 
     Needs image, label and pred of one volume a step in [-1, 1]; a `region` in the batch is scored as "label".
+    Where the records tell a `target`, there is a table for each.
     """
 
     def __init__(
@@ -51,13 +52,18 @@ class ScoreTable:
                     predictions[name] = rival(sample["image"][None])[0]
             for method, prediction in predictions.items():
                 scores = volume_rows(prediction[0], sample["label"][0], record.get("region"))
-                who = {"subject": record["patient"], "session": record.get("session", "")}
+                who = {key: record[key] for key in ("target",) if key in record}
+                who |= {"subject": record["patient"], "session": record.get("session", "")}
                 self.rows += [{"method": method, **who, **row} for row in scores]
 
     def write(self, _engine: Engine) -> None:
         write_scores(self.rows, self.output_dir / "scores.csv", self.output_dir / "scores.json")
-        table = format_table(summarise(self.rows))
-        logger.info("scores written to %s\n\n%s", self.output_dir / "scores.csv", table)
+        targets = dict.fromkeys(row.get("target", "") for row in self.rows)
+        tables = [
+            f"{target}\n{format_table(summarise(row for row in self.rows if row.get('target', '') == target))}"
+            for target in targets
+        ]
+        logger.info("scores written to %s\n\n%s", self.output_dir / "scores.csv", "\n".join(tables))
 
 
 def volume_rows(

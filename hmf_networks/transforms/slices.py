@@ -117,15 +117,16 @@ class PlanesToGridd(MapTransform):
         size: Sequence[int] = (256, 256),
         plane: str = "axial",
         box: bool = False,
+        allow_missing_keys: bool = False,
     ) -> None:
-        super().__init__(keys)
+        super().__init__(keys, allow_missing_keys)
         self.pixel_mm, self.size, self.plane = pixel_mm, (int(size[0]), int(size[1])), plane
         self.box = check_switch("foreground_box", box)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         sample = dict(data)
         rows, columns = slice(None), slice(None)
-        for number, key in enumerate(self.keys):
+        for number, key in enumerate(self.key_iterator(sample)):
             spacing = voxel_spacing_mm(sample[key])
             axis = slice_axis(spacing, self.plane)
             planes = sample[key].as_subclass(Tensor).movedim(1 + axis, 0)  # Z C H W
@@ -153,8 +154,15 @@ class KeepBrainSlicesd(MapTransform):
         plane: see `slice_axis`; None where the slice axis is the last already, after `PlanesToGridd`.
     """
 
-    def __init__(self, keys: KeysCollection, *, num_slices: int = 60, plane: str | None = None) -> None:
-        super().__init__(keys)
+    def __init__(
+        self,
+        keys: KeysCollection,
+        *,
+        num_slices: int = 60,
+        plane: str | None = None,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
         self.num_slices, self.plane = num_slices, plane
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -163,7 +171,7 @@ class KeepBrainSlicesd(MapTransform):
         axis = 2 if self.plane is None else slice_axis(voxel_spacing_mm(first), self.plane)
         kept = brain_slices(first, axis)
         chosen = kept[torch.linspace(0, len(kept) - 1, self.num_slices).round().long()]
-        for key in self.keys:
+        for key in self.key_iterator(sample):
             sample[key] = sample[key].index_select(1 + axis, chosen)
         return sample
 

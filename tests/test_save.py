@@ -22,6 +22,7 @@ from hmf_networks.transforms.save import NoRoomError, SaveSynthesisd, bids_name
 
 AFFINE = np.array([[-0.9, 0.1, 0, 40], [0.1, 0.9, 0.05, -30], [0, 0, 1.2, 5], [0, 0, 0, 1.0]])
 SHAPE = (20, 22, 18)
+SOURCES = ["t1", "flair"]
 
 
 @pytest.fixture
@@ -35,6 +36,8 @@ def sample(write_nifti):
         "patient": "lg01",
         "session": "",
         "layout": "brats",
+        "target": "t2",
+        "source_names": ["t1", "flair"],
         "source_paths": paths,
         "pred": pred,
         "image": image,
@@ -42,10 +45,9 @@ def sample(write_nifti):
 
 
 def save(sample: dict, output_dir: Path, **options) -> Path:
-    transform = SaveSynthesisd(
-        "pred", output_dir=str(output_dir), target="t2", sources=["t1", "flair"], **options
-    )
-    return Path(transform(sample)["output_path"])
+    transform = SaveSynthesisd("pred", output_dir=str(output_dir), sources=SOURCES, **options)
+    (path,) = transform(sample)["output_paths"]
+    return Path(path)
 
 
 def test_the_volume_holds_the_prediction_on_the_grid_of_the_first_source(sample, tmp_path):
@@ -73,15 +75,8 @@ def test_the_sidecar_tells_where_the_volume_comes_from(sample, tmp_path):
 def test_the_picture_has_a_column_for_each_source_and_the_synthesis(sample, tmp_path):
     path = save(sample, tmp_path)
     picture = Image.open(io.BytesIO((path.parent / "lg01_t2_synth.png").read_bytes()))
-    alone = dict(sample, image=sample["image"][:1])
-    transform = SaveSynthesisd(output_dir=str(tmp_path / "x"), target="t2", sources=["t1"])
-    fewer = Image.open(
-        Path(
-            transform(dict(alone, source_paths=alone["source_paths"][:1]))["output_path"].replace(
-                ".nii.gz", ".png"
-            )
-        )
-    )
+    alone = sample | {"source_names": ["t1"], "source_paths": sample["source_paths"][:1]}
+    fewer = Image.open(save(alone, tmp_path / "x").parent / "lg01_t2_synth.png")
     assert (picture.width - 6) * 2 == (fewer.width - 6) * 3
 
 
@@ -144,13 +139,13 @@ class Told:
 @pytest.fixture
 def saver(tmp_path) -> SaveSynthesisd:
     """With a ledger, writing behind."""
-    transform = SaveSynthesisd(output_dir=str(tmp_path / "out"), target="t2", sources=["t1", "flair"])
+    transform = SaveSynthesisd(output_dir=str(tmp_path / "out"), sources=SOURCES)
     transform.ledger, transform.behind = Told(), True
     return transform
 
 
 def test_the_ledger_is_told_the_hash_of_the_volume_and_of_its_sources(sample, saver):
-    path = Path(saver(sample)["output_path"])
+    path = Path(saver(sample)["output_paths"][0])
     saver.finish()
     sources = {
         name: file_hash(source) for name, source in zip(("t1", "flair"), sample["source_paths"], strict=True)
@@ -165,13 +160,13 @@ def test_the_ledger_is_told_the_hash_of_the_volume_and_of_its_sources(sample, sa
 def test_each_file_is_there_before_the_next_is_begun_and_the_last_after_finish(sample, saver):
     paths = []
     for patient in ("a", "b", "c"):
-        path = Path(saver(sample | {"patient": patient})["output_path"])
+        path = Path(saver(sample | {"patient": patient})["output_paths"][0])
         assert all(earlier.exists() for earlier in paths)
         paths.append(path)
     saver.finish()
     assert paths[-1].exists()
     assert not saver.behind  # from now on each call waits for its own
-    assert Path(saver(sample | {"patient": "d"})["output_path"]).exists()
+    assert Path(saver(sample | {"patient": "d"})["output_paths"][0]).exists()
 
 
 def refuse_writing(monkeypatch, number: int, *, name: str) -> None:
@@ -210,7 +205,7 @@ def test_a_failure_takes_nothing_away_that_was_there_before(sample, saver, monke
 
 @pytest.mark.parametrize("change", ["replace", "remove"])
 def test_a_source_that_changes_between_reading_and_writing_is_told(sample, saver, change):
-    record = {"patient": "a", "session": "", "layout": "brats"}
+    record = {"patient": "a", "session": "", "layout": "brats", "target": "t2"}
     record |= dict(zip(("t1", "flair"), sample["source_paths"], strict=True))
     read = LoadContrastsd(["t1", "flair"])(record)
     flair = Path(record["flair"])
@@ -258,7 +253,7 @@ def test_an_interrupted_wait_is_no_lost_file(sample, saver, monkeypatch):
         raise SystemExit(143)
 
     monkeypatch.setattr("hmf_networks.transforms.save.write_whole", write)
-    path = Path(saver(sample | {"patient": "a"})["output_path"])
+    path = Path(saver(sample | {"patient": "a"})["output_paths"][0])
     before = signal.signal(signal.SIGALRM, leave)
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.05)

@@ -41,6 +41,7 @@ def records(write_nifti) -> list[dict[str, str]]:
             "patient": name,
             "session": "",
             "layout": "brats",
+            "target": "t2",
             "t1": write_nifti(f"{name}_t1.nii.gz", noise - noise.mean() + number),
         }
         for number, name in enumerate("abcde", start=1)
@@ -68,8 +69,8 @@ class Run:
 
     def __init__(self, records: list[dict[str, str]], folder: Path, **options: bool) -> None:
         self.folder, self.network = folder, Network()
-        self.outputs = OutputFolder(folder, "t2", **options)
-        self.save = SaveSynthesisd(output_dir=str(folder), target="t2", sources=["t1"], preview=False)
+        self.outputs = OutputFolder(folder, **options)
+        self.save = SaveSynthesisd(output_dir=str(folder), sources=["t1"], preview=False)
         self.loader = SubjectLoader(Dataset(records, LoadContrastsd(["t1"])), self.outputs)
         self.evaluator = SubjectEvaluator(
             device=torch.device("cpu"),
@@ -155,7 +156,7 @@ def test_the_same_run_can_be_started_twice(run):
 @pytest.mark.parametrize("bad", ["a", "c", "e"])
 def test_one_bad_file_is_named_the_others_are_done_and_the_end_is_an_error(run, records, bad):
     Path(records["abcde".index(bad)]["t1"]).write_bytes(b"no volume")
-    with pytest.raises(SubjectsFailed, match=rf"^1 subject\(s\) could not be done \({bad}\), 4 could"):
+    with pytest.raises(SubjectsFailed, match=rf"^1 volume\(s\) of 1 subject\(s\) .* \({bad}\), 4 could"):
         run()
     assert run.made == "abcde".replace(bad, "")
     assert run.errors == {bad: "E_NOT_NIFTI"}
@@ -174,7 +175,7 @@ def test_a_record_without_its_source_or_without_a_name_is_named(run, records):
 def test_when_all_fail_nothing_is_made(run, records):
     for record in records:
         Path(record["t1"]).unlink()
-    with pytest.raises(SubjectsFailed, match=r"5 subject\(s\) .*, 0 could"):
+    with pytest.raises(SubjectsFailed, match=r"5 volume\(s\) of 5 subject\(s\) .*, 0 could"):
         run()
     assert run.network.seen == []
     assert set(run.errors.values()) == {"E_MISSING"}
@@ -265,7 +266,7 @@ def test_the_next_subject_is_at_work_while_a_file_is_written(run, monkeypatch):
 
 
 def test_what_another_process_is_making_comes_last_and_is_left_to_it(run, records):
-    other = OutputFolder(run.folder, "t2")
+    other = OutputFolder(run.folder)
     for record in records[:2]:
         assert other.claim(record) == "free"
 
@@ -280,7 +281,7 @@ def test_what_another_process_is_making_comes_last_and_is_left_to_it(run, record
     run()
     assert run.network.seen == list("cdeb")
     assert run.path("a").read_text() == "made by the other"
-    assert {fate: "".join(names) for fate, names in run.outputs.fates.items()} == {
+    assert {fate: "".join(name for name, _ in made) for fate, made in run.outputs.fates.items()} == {
         "made": "cdeb",
         "elsewhere": "a",
         "skipped": "",

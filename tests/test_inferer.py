@@ -75,8 +75,9 @@ def synthesise(tmp_path, write_nifti) -> Callable[..., np.ndarray]:
         paths["flair"] = write_nifti("flair.nii.gz", 7 * values[::-1], affine)
         parser = ConfigParser()
         parser.read_config(INFERENCE)
-        record = {"patient": "p", "session": "", "layout": "brats", **paths}
-        options = {"plane_size": [32, 32], "preview": False, **options}
+        record = {"patient": "p", "session": "", "layout": "brats", "target": "t2", **paths}
+        fixed = {"sources": ["t1", "flair"], "targets": ["t2"], "any_subset": False, "foreground_box": False}
+        options = {"plane_size": [32, 32], "preview": False, **fixed, **options}
         parser.update(
             {"device": torch.device("cpu"), "output_dir": str(tmp_path / "out"), "records": [record]}
         )

@@ -470,6 +470,36 @@ def test_with_skip_existing_what_has_changed_is_made_again_and_the_reason_told(
     assert f"a/a_t2_synth.nii.gz is made again: {reason}" in caplog.text
 
 
+def test_with_skip_existing_a_new_source_is_a_reason_unless_it_may_not_be_used(
+    folder, record, weights, earlier, tmp_path, caplog
+):
+    write_whole(tmp_path / "pd.nii.gz", "pd")
+    record["pd"] = str(tmp_path / "pd.nii.gz")
+    assert again(folder, record, weights, skip_existing=True, given=["t1", "flair"])[0] == "done"
+    assert again(folder, record, weights, skip_existing=True, sources=["t1", "flair"])[0] == "done"
+    assert again(folder, record, weights, skip_existing=True)[0] == "free"
+    assert f"a/{earlier.name} is made again: its sources have changed" in caplog.text
+
+
+def test_outputs_of_one_subject_are_claimed_made_and_skipped_one_by_one(folder, record, weights, earlier):
+    pd = record | {"target": "pd"}
+    outputs = OutputFolder(folder, weights_path=str(weights), skip_existing=True)
+    outputs.open([record, pd])
+    assert [outputs.claim(record), outputs.claim(pd)] == ["done", "free"]
+    assert OutputFolder(folder, skip_existing=True).claim(pd) == "busy"
+    make(outputs, pd)
+    assert outputs.fates["skipped"] == [("a", "t2")]
+    assert outputs.fates["made"] == [("a", "pd")]
+    assert {entry["target"] for entry in outputs.manifest.outputs().values()} == {"t2", "pd"}
+    assert earlier.read_text() == "a volume"
+
+
+def test_a_record_that_does_not_say_what_to_make_stops_the_run(folder, record):
+    del record["target"]
+    with pytest.raises(ValueError, match=r"'patient': 'a'.* does not say what to make: give it a target"):
+        OutputFolder(folder).open([record])
+
+
 def test_an_output_of_the_version_before_whose_sidecar_tells_no_settings_is_left_alone(
     folder, record, weights, earlier
 ):
@@ -779,6 +809,17 @@ def test_a_failure_is_written_down_logged_in_one_line_and_its_claim_released(fol
     }
     assert caplog.messages == [f"a left out: E_CORRUPT t1.nii.gz: its checksum differs; {entry['cure']}"]
     assert files_in(folder) == ["errors.json", "manifest.json"]
+
+
+def test_what_is_wrong_with_a_scan_is_written_down_for_each_output_and_said_once(folder, record, caplog):
+    outputs = OutputFolder(folder)
+    tasks = [record | {"target": target} for target in ("t2", "pd")]
+    outputs.open(tasks)
+    for task in tasks:
+        outputs.failed(task, VolumeError("E_CORRUPT", record["t1"], "its checksum differs"))
+    entries = json.loads((folder / "errors.json").read_text())
+    assert [(entry["subject"], entry["target"]) for entry in entries] == [("a", "pd"), ("a", "t2")]
+    assert len(caplog.messages) == 1
 
 
 def test_a_failure_on_a_full_disk_is_counted_though_it_cannot_be_written(folder, record, monkeypatch):

@@ -102,13 +102,16 @@ class LoadContrastsd(MapTransform):
             raise VolumeError("E_MISSING", subject, record[UNLISTED], "correct its permissions")
         if TWICE in record:
             raise VolumeError("E_AMBIGUOUS", subject, f"it has {record[TWICE]}")
+        known = {str(key): value for key, value in record.items()}
         sources = [name for name in self.sources if name != self.target]
-        used = usable_sources({str(key): value for key, value in record.items()}, sources, self.given)
-        missing = [] if self.any_subset and used else [name for name in sources if name not in used]
+        used = usable_sources(known, sources, self.given)
+        missing = [name for name in sources if name not in used]
+        if self.any_subset:
+            missing = [] if used else usable_sources(dict.fromkeys(sources, "") | known, sources, self.given)
         missing += [self.target] if self.target and self.target not in record else []
-        if missing:
+        if missing or not used:
             cure = "add the file or change the contrasts"
-            raise VolumeError("E_MISSING", subject, f"it has no {', '.join(missing)}", cure)
+            raise VolumeError("E_MISSING", subject, f"it has no {', '.join(missing) or 'source'}", cure)
         return used
 
     def _read(self, path: str) -> _Placed:

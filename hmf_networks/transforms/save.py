@@ -30,12 +30,10 @@ from hmf_networks.transforms.intensity import OUTPUT_MAXIMUM
 from hmf_networks.transforms.preview import three_planes_png
 
 LARGEST_BRAIN_MM3 = 2.0e6  # with its fluid; a head with skull has 3 litres and more
-NOT_KNOWN = {  # what no network can tell: (into the caption, into the sidecar)
-    "t1c": (
-        "enhancement unknown",
-        "Enhancement cannot be computed from other contrasts: where a contrast agent would go is not known, "
-        "and what looks bright or dark here says nothing about it.",
-    )
+UNKNOWN = {"t1c": "enhancement unknown"}  # what no network can tell, for the caption
+WARNINGS = {  # for the sidecar
+    "t1c": "Enhancement cannot be computed from other contrasts: where a contrast agent would go is not known, "
+    "and what looks bright or dark here says nothing about it."
 }
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
@@ -169,7 +167,7 @@ class SaveSynthesisd(MapTransform):
         return {
             "Description": f"Synthetic {target}: computed from other contrasts, not acquired. "
             "Not for diagnosis.",
-            **({"Warning": NOT_KNOWN[target][1]} if target in NOT_KNOWN else {}),
+            **({"Warning": WARNINGS[target]} if target in WARNINGS else {}),
             "Sources": names,
             "Target": target,
             "IntensityMap": f"value = (network output + 1) / 2 * {OUTPUT_MAXIMUM:g}, "
@@ -194,8 +192,9 @@ class SaveSynthesisd(MapTransform):
         synthesised, place = upright(values, affine)
         used = self._used_channels(sample)
         volumes = {name: _numpy(channel) for name, channel in zip(sample["source_names"], used, strict=True)}
-        words = ["synthetic", *NOT_KNOWN.get(sample["target"], ())[:1]]
-        volumes[f"{sample['target']} ({', '.join(words)})"] = synthesised / OUTPUT_MAXIMUM * 2 - 1
+        target = sample["target"]
+        caption = f"{target} (synthetic, {UNKNOWN[target]})" if target in UNKNOWN else f"{target} (synthetic)"
+        volumes[caption] = synthesised / OUTPUT_MAXIMUM * 2 - 1
         return three_planes_png(volumes, voxel_sizes(place).tolist())
 
     def _used_channels(self, sample: Mapping[Any, Any]) -> torch.Tensor:

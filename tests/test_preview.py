@@ -91,7 +91,7 @@ def test_a_long_caption_stays_within_its_column(name):
     columns = np.flatnonzero(sheet[:CAPTION_HEIGHT].any(axis=0))
     middle = GAP + 192 + GAP // 2  # of the sheet, between the columns
     beginning = columns[columns > middle][0]
-    assert GAP + 192 + GAP <= beginning
+    assert beginning >= GAP + 192 + GAP
     assert columns[-1] < sheet.shape[1] - GAP
     assert columns[columns <= middle][-1] - columns[0] < 30  # the other caption, t1, stands alone
 

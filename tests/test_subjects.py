@@ -59,7 +59,7 @@ def tasks(records) -> list[dict[str, str]]:
 
 
 class Network(torch.nn.Module):
-    """Gives back its input, in each channel ten more; notes which subjects it saw, and does something at one."""
+    """Gives back its input, ten more in each channel; notes which subjects it saw, does something at one."""
 
     def __init__(self, num_targets: int) -> None:
         super().__init__()

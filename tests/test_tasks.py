@@ -88,7 +88,7 @@ def test_what_cannot_be_done_is_refused_before_anything_is_begun(folder, options
 def test_a_fixed_task_is_done_for_every_subject_and_names_those_that_lack_a_source(folder):
     tasks = find_tasks(folder, ["t1", "flair"], ["t2"], any_subset=False)
     assert made(tasks) == ["a t2", "b t2", "c t2"]
-    with pytest.raises(ValueError, match="no subject in .* has all of t1c, pd"):
+    with pytest.raises(ValueError, match=r"no subject in .* has all of t1c, pd"):
         find_tasks(folder, ["t1c", "pd"], ["t2"], any_subset=False)
 
 

@@ -32,8 +32,8 @@ from hmf_networks.transforms.preview import three_planes_png
 LARGEST_BRAIN_MM3 = 2.0e6  # with its fluid; a head with skull has 3 litres and more
 UNKNOWN = {"t1c": "enhancement unknown"}  # what no network can tell, for the caption
 WARNINGS = {  # for the sidecar
-    "t1c": "Enhancement cannot be computed from other contrasts: where a contrast agent would go is not known, "
-    "and what looks bright or dark here says nothing about it."
+    "t1c": "Enhancement cannot be computed from other contrasts: where a contrast agent would go is not "
+    "known, and what looks bright or dark here says nothing about it."
 }
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 

@@ -124,7 +124,9 @@ def test_a_prediction_of_more_than_was_asked_for_is_refused(sample, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(("targets", "kept"), [(["t2"], [2]), (["flair", "t1"], [3, 0])])
+@pytest.mark.parametrize(
+    ("targets", "kept"), [(["t2"], [2]), (["flair", "t1"], [3, 0]), ([], [0, 1, 2, 3, 4])]
+)
 def test_of_all_that_a_network_makes_what_was_asked_for_is_picked_and_knows_its_place(targets, kept):
     pred = MetaTensor(torch.rand(5, *SHAPE), affine=torch.from_numpy(AFFINE))
     picked = PickTargetsd(targets=["t1", "t1c", "t2", "flair", "pd"])({"pred": pred, "targets": targets})[

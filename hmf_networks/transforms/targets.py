@@ -10,7 +10,7 @@ from hmf_networks.naming import targets_of
 
 
 class PickTargetsd(MapTransform):
-    """Keep the channels of what is to be made of the record (`naming.targets_of`), in that order.
+    """Keep the channels of what is to be made of the record (`naming.targets_of`), in that order; else all.
 
     Args:
         keys: what the network made (len(targets), X, Y, Z).
@@ -32,5 +32,6 @@ class PickTargetsd(MapTransform):
                     f"{key} has {len(sample[key])} channel(s), targets are {', '.join(self.targets)}: "
                     "correct targets, or name the config file of the network's training"
                 )
-            sample[key] = sample[key][[self.targets.index(name) for name in targets_of(sample)]]
+            wanted = targets_of(sample) or self.targets
+            sample[key] = sample[key][[self.targets.index(name) for name in wanted]]
         return sample

@@ -2,7 +2,7 @@
 
     python benchmarks/precision.py DIR --ckpt_path model.pt --overlays bundle/configs/networks/quickstart.json
 
-DIR is a folder of subjects with T1 and FLAIR. In percent of the range of the output, where there is signal.
+DIR is a folder of subjects. In percent of the range of the output, where there is signal.
 """
 
 import argparse
@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("--ckpt_path", required=True)
     parser.add_argument("--overlays", nargs="*", default=[], help="configs laid over inference.json")
     parser.add_argument("--pixel_mm", type=float, default=1.0)
-    parser.add_argument("--plane_size", type=int, nargs=2, default=(256, 256), metavar=("H", "W"))
+    parser.add_argument("--plane_size", type=int, nargs=2, default=(160, 192), metavar=("H", "W"))
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     config = ConfigParser()
@@ -38,11 +38,15 @@ def main() -> None:
         config["precision"] = precision
         inferers[precision] = config.get_parsed_content("inferer", instantiate=True, lazy=False)
     rows = {}
-    for record in config.get_parsed_content("records"):
+    records = {
+        record["patient"] + record["session"]: record for record in config.get_parsed_content("records")
+    }
+    for record in records.values():  # one of each subject: all targets are compared
         image = preprocess(record)["image"].unsqueeze(0)
         with torch.inference_mode():
             exact, fast = (inferer(image, network).as_tensor() for inferer in inferers.values())
-        apart = 100 / RANGE * (exact - fast).abs()[(image > -1).any(dim=1, keepdim=True).as_tensor()]
+        signal = (image > -1).any(dim=1, keepdim=True).as_tensor().expand_as(exact)
+        apart = 100 / RANGE * (exact - fast).abs()[signal]
         row = {
             f"{percentile:g}th": float(apart.kthvalue(max(1, round(len(apart) * percentile / 100))).values)
             for percentile in PERCENTILES

@@ -2,9 +2,9 @@
 
     python benchmarks/reliability.py [STUDY ...] [--seed 0]
 
-Studies: torture orientations killed folder together room memory names twice interrupted bids. Each simulates
-its subjects, takes a small network without training, starts the command as a user would, and prints what it
-counts. Ends with 1 when a claim does not hold.
+Studies: torture orientations killed several folder together room memory names twice interrupted bids. Each
+simulates its subjects, takes a small network without training, starts the command as a user would, and
+prints what it counts. Ends with 1 when a claim does not hold.
 """
 
 import argparse
@@ -78,6 +78,48 @@ def study_killed(work: Path, seed: int) -> None:
     claim(f"{num_broken} broken outputs", holds=num_broken == 0)
     claim(f"{num_litter} files of litter after the next run", holds=num_litter == 0)
     claim(f"{num_wrong} of 20 next runs that did not end with the same 20 volumes", holds=num_wrong == 0)
+
+
+def study_several(work: Path, seed: int) -> None:
+    """Several outputs of each subject: killed, side by side, a bad scan."""
+    weights = small_weights(work, any_to_any=True)
+    simulate_subjects(work / "in", num_subjects=8, seed=seed, spacing_mm=4.0)
+    for number, path in enumerate(sorted((work / "in").rglob("*-t[12]?.nii.gz"))):
+        if number % 3:  # of t1c, t1n, t2f, t2w some here, some there
+            path.unlink()
+    run(command(work / "in", work / "whole", weights, target=None))
+    expected = hashes(work / "whole")
+    draw = random.Random(seed)
+    num_cut = num_bad = 0
+    for number in range(10):
+        output = work / f"killed-{number}"
+        process = begun(command(work / "in", output, weights, target=None), output, "*/.*.part")
+        time.sleep(draw.uniform(0, 1.0))
+        process.kill()
+        process.communicate()
+        num_cut += len(volumes(output)) < len(expected)
+        num_bad += len(broken(output))
+        done = run(command(work / "in", output, weights, "--skip-existing", target=None))
+        num_bad += len(litter(output)) + (done.returncode != 0 or hashes(output) != expected)
+    claim(f"{num_cut} of 10 runs killed before the end of {len(expected)} volumes", holds=num_cut > 5)
+    claim(f"{num_bad} broken outputs, litter, or ends that differ", holds=num_bad == 0)
+    words = command(work / "in", work / "shared", weights, "--skip-existing", target=None)
+    processes = [
+        subprocess.Popen(words, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        for _ in range(2)
+    ]
+    made = [int(process.communicate()[0].strip().splitlines()[-1].split()[0]) for process in processes]
+    claim(f"two runs at once made {made[0]} + {made[1]}", holds=sum(made) == len(expected))
+    claim("the same volumes as one run", holds=hashes(work / "shared") == expected)
+    bad = next((work / "in").rglob("*-t*.nii.gz"))
+    bad.write_bytes(bad.read_bytes()[:-300])
+    done = run(command(work / "in", work / "bad", weights, target=None))
+    errors = json.loads((work / "bad" / "errors.json").read_text())
+    missing = len(expected) - len(volumes(work / "bad"))
+    claim(
+        f"one bad scan: {missing} volumes of {len({entry['subject'] for entry in errors})} subject not made",
+        holds=done.returncode == 2 and missing == len(errors) > 1,
+    )
 
 
 def study_folder(work: Path, seed: int) -> None:
@@ -356,6 +398,7 @@ def study_twice(work: Path, seed: int) -> None:
         f"network_def#{key}": value
         for key, value in json.loads((work / "model.json").read_text())["network"].items()
     }
+    config |= {"sources": ["t1", "flair"], "targets": ["t2"], "any_subset": False, "foreground_box": False}
     (work / "network.json").write_text(json.dumps(config))
     plain = [sys.executable, "-m", "monai.bundle", "run", "inference", "--bundle_root", str(ROOT / "bundle")]
     files = [str(ROOT / "bundle" / "configs" / "inference.json"), str(work / "network.json")]
@@ -422,7 +465,8 @@ def study_orientations(work: Path, seed: int) -> None:
         written.to_filename(work / "in" / f"o{number:02d}_t1.nii.gz")
     torch.save({}, work / "identity.pt")
     identity = {"network_def": {"_target_": "torch.nn.Identity"}, "decode": "resample", "pixel_mm": 4.0}
-    identity |= {"sources": ["t1"], "plane_size": [16, 16], "precision": "fp32"}
+    identity |= {"sources": ["t1"], "targets": ["t2"], "any_subset": False, "foreground_box": False}
+    identity |= {"plane_size": [16, 16], "precision": "fp32"}
     (work / "identity.json").write_text(json.dumps(identity))
     done = run(
         command(work / "in", work / "out", work / "identity.pt", "--config", str(work / "identity.json"))

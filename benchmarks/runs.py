@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from hmf_networks.engines.weights import BestModel
+from hmf_networks.naming import CONTRASTS
 from hmf_networks.nets import HMFMambaINR
 from hmf_networks.nifti.codes import VolumeError
 from hmf_networks.nifti.read import examine
@@ -26,28 +27,37 @@ def small_weights(
     folder: Path,
     *,
     sources: Sequence[str] = ("t1", "flair"),
+    any_to_any: bool = False,
     pixel_mm: float = 4.0,
     plane_size: Sequence[int] = (48, 64),
     width: int = 4,
 ) -> Path:
     """A small network as it comes from its initialisation, with the model.json of a training."""
     torch.manual_seed(0)
+    sources = CONTRASTS if any_to_any else sources
+    targets = CONTRASTS if any_to_any else ("t2",)
     network = HMFMambaINR(
-        in_channels=len(sources),
+        in_channels=len(sources) * (1 + any_to_any),
+        out_channels=len(targets),
+        num_masks=len(sources) * any_to_any,
         width=width,
         state_size=2,
         num_residual_blocks=1,
         inr_hidden_channels=8,
         append_foreground=True,
     )
-    task = {"sources": list(sources), "target": "t2", "pixel_mm": pixel_mm, "foreground_box": False}
+    task = {"sources": list(sources), "targets": list(targets), "any_subset": any_to_any}
+    task |= {"pixel_mm": pixel_mm, "foreground_box": False}
     hints = {"plane": "axial", "plane_size": list(plane_size)}
     BestModel(str(folder / "model.pt"), network, task=task, hints=hints).save()
     return folder / "model.pt"
 
 
-def command(source: Path | str, output: Path, weights: Path, *more: str) -> list[str]:
-    arguments = ["synthesize", str(source), str(output), "--target", "t2", "--weights", str(weights), *more]
+def command(
+    source: Path | str, output: Path, weights: Path, *more: str, target: str | None = "t2"
+) -> list[str]:
+    arguments = ["synthesize", str(source), str(output), "--weights", str(weights), *more]
+    arguments += ["--target", target] if target else []
     return [sys.executable, "-m", "hmf_networks", *arguments]
 
 

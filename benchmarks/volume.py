@@ -1,9 +1,10 @@
 """One subject from a cold start to its files on disk, by phases, through `inference.json`.
 
-    python benchmarks/volume.py DIR [--width 64] [--precision auto] [--copies 1] [--json OUT.json]
+    python benchmarks/volume.py DIR [--width 32] [--target t2] [--precision auto] [--copies 1] [--json OUT]
 
-DIR is a folder with one subject that has T1 and FLAIR, e.g. of `hmf simulate DIR --subjects 1`; `--copies 20`
-synthesises it twenty times, to see whether memory grows. Weights are random: time does not depend on them.
+DIR is a folder with one subject that has T1 and FLAIR, e.g. of `hmf simulate DIR --subjects 1`; from these
+the target is made or, without one, all that is missing. `--copies 20` does so twenty times, to see whether
+memory grows. Weights are random: time does not depend on them.
 `floor` is the same run with the scans and the INRB taken out of the network. Of several subjects, reading and
 writing happen beside the network: their seconds are not a part of the total then.
 """
@@ -43,7 +44,7 @@ class Stopwatch(dict[str, float]):
 def run_once(options: argparse.Namespace) -> None:
     """In a process of its own: the run, and a line of JSON with what it took."""
     import torch
-    from monai.bundle import ConfigWorkflow
+    from monai.bundle import ConfigParser, ConfigWorkflow
 
     from hmf_networks.nets import HMFMambaINR
     from hmf_networks.ops import selective_scan, selective_scan_2d
@@ -59,12 +60,13 @@ def run_once(options: argparse.Namespace) -> None:
 
         HMFMambaINR.forward = lambda self, image, coordinates: without_inrb(self, image)[
             ..., : len(coordinates[0]), : len(coordinates[1])
-        ]
+        ].expand(-1, self.arguments["out_channels"], -1, -1)
     resident_mb: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
         weights, data = Path(folder, "model.pt"), Path(folder, "subjects.json")
-        network = HMFMambaINR(2, 2, 1, width=options.width, append_foreground=True)
-        torch.save(network.state_dict(), weights)
+        config = ConfigParser(ConfigParser.load_config_file(str(CONFIG)))
+        config["network_def#width"] = options.width
+        torch.save(config.get_parsed_content("network_def").state_dict(), weights)
         data.write_text(json.dumps({"testing": copies(options.dataset_dir, options.copies, Path(folder))}))
         workflow = ConfigWorkflow(
             config_file=str(CONFIG),
@@ -76,6 +78,7 @@ def run_once(options: argparse.Namespace) -> None:
             output_dir=folder,
             ckpt_path=str(weights),
             precision=options.precision,
+            target=options.target,
             **{"network_def#width": options.width},
         )
         with (
@@ -127,7 +130,8 @@ def copies(folder: str, count: int, links: Path) -> list[dict[str, str]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("dataset_dir")
-    parser.add_argument("--width", type=int, default=64)
+    parser.add_argument("--width", type=int, default=32)
+    parser.add_argument("--target", help="one contrast; by default all that is missing")
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--copies", type=int, default=1)
     parser.add_argument("--json", type=Path)

@@ -186,8 +186,8 @@ def _check(options: argparse.Namespace) -> int:
 def _add_synthesize(commands: Commands) -> None:
     synthesize = commands.add_parser(
         "synthesize",
-        help="make the missing contrast: NIfTI in, NIfTI out",
-        usage="hmf synthesize IN OUT --target t2 [options]\n"
+        help="make the missing contrasts: NIfTI in, NIfTI out",
+        usage="hmf synthesize IN OUT [--target t2] [options]\n"
         "       hmf synthesize --t1 FILE --flair FILE --target t2 OUT.nii.gz [options]",
     )
     add = synthesize.add_argument
@@ -198,7 +198,14 @@ def _add_synthesize(commands: Commands) -> None:
         metavar="IN OUT",
         help="folder, BIDS dataset, datalist or file; folder",
     )
-    add("--target", required=True, metavar="CONTRAST", help=f"what to make: {', '.join(CONTRASTS)}")
+    add(
+        "--target",
+        metavar="CONTRAST",
+        help=f"what to make: {', '.join(CONTRASTS)} (default: what is missing, but for t1c)",
+    )
+    add(
+        "--sources", nargs="+", metavar="CONTRAST", help="use only these scans, as if the others were missing"
+    )
     for name in CONTRASTS:
         add(f"--{name}", type=_path, metavar="FILE", help=f"a single {name} file, in place of IN")
     add("--weights", type=_path, metavar="FILE", help="model.pt, with its model.json (default: the bundle's)")
@@ -237,19 +244,20 @@ def _synthesize(options: argparse.Namespace) -> None:
         raise ValueError(
             f"OUT {output} is the name of a file; name a folder, or give files by --t1 and the like"
         )
-    if options.target in loose:
-        raise ValueError(
-            f"--{options.target} is what is to be made; leave it out, or choose another --target"
-        )
     overrides: dict[str, Any] = {
         "overwrite": options.overwrite,
         "skip_existing": options.skip_existing,
         "regrid": options.regrid,
         "preview": not options.no_preview,
     }
-    for key in ("volume", "precision", "batch_size"):
-        if getattr(options, key) is not None:
-            overrides[key] = getattr(options, key)
+    for key, option in (
+        ("given", "sources"),
+        ("volume", "volume"),
+        ("precision", "precision"),
+        ("batch_size", "batch_size"),
+    ):
+        if getattr(options, option) is not None:
+            overrides[key] = getattr(options, option)
     for text in options.set:
         key, equals, value = text.partition("=")
         if not equals:

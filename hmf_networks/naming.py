@@ -2,12 +2,14 @@
 
 A record is a plain dict, one for each subject and session; every contrast that is present is in it:
 `{"patient": "lg01", "session": "1" or "", "layout": "bids", "t1": "/abs/path", "flair": ..., "label": ...}`.
-`label` is a segmentation and optional. `patient` is the key of every split.
+`label` is a segmentation and optional. `patient` is the key of every split. A record that something is to be
+made of has a key more: `"target": "t2"`, or `"targets": ["t2", "flair"]`.
 """
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 Record = dict[str, str]
 
@@ -96,6 +98,21 @@ def is_named(record: Mapping[str, str]) -> bool:
     except ValueError:
         return False
     return True
+
+
+def targets_of(record: Mapping[str, Any]) -> list[str]:
+    """What is to be made of a record; nothing of one to learn from."""
+    return list(record.get("targets", [record["target"]] if "target" in record else []))
+
+
+def usable_sources(
+    record: Mapping[str, Any], sources: Iterable[str], given: Sequence[str] | None = None
+) -> list[str]:
+    """Those of `sources` that a record has, that may be used (`given`; None: all), and that are not made."""
+    made = targets_of(record)
+    return [
+        name for name in sources if name in record and name not in made and (given is None or name in given)
+    ]
 
 
 def output_path(record: Mapping[str, str], target: str) -> Path:

@@ -4,6 +4,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -48,14 +49,35 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def small_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model.pt with its model.json: a small network from t1 and flair to t2, as it was initialised."""
+    task = {"sources": ["t1", "flair"], "targets": ["t2"], "any_subset": False}
+    return save_weights(tmp_path_factory.mktemp("weights") / "model.pt", task)
+
+
+@pytest.fixture(scope="session")
+def any_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same of a small network from whatever contrasts there are to any."""
+    from hmf_networks.naming import CONTRASTS
+
+    task = {"sources": list(CONTRASTS), "targets": list(CONTRASTS), "any_subset": True}
+    return save_weights(tmp_path_factory.mktemp("weights") / "model.pt", task)
+
+
+def save_weights(path: Path, task: dict[str, Any]) -> Path:
     from hmf_networks.engines.weights import BestModel
     from hmf_networks.nets import HMFMambaINR
 
     torch.manual_seed(0)
+    num_sources = len(task["sources"])
     network = HMFMambaINR(
-        width=4, state_size=2, num_residual_blocks=1, inr_hidden_channels=8, append_foreground=True
+        in_channels=num_sources * (1 + task["any_subset"]),
+        out_channels=len(task["targets"]),
+        num_masks=num_sources * task["any_subset"],
+        width=4,
+        state_size=2,
+        num_residual_blocks=1,
+        inr_hidden_channels=8,
+        append_foreground=True,
     )
-    path = tmp_path_factory.mktemp("weights") / "model.pt"
-    task = {"sources": ["t1", "flair"], "target": "t2", "pixel_mm": 4.0, "foreground_box": False}
+    task = {**task, "pixel_mm": 4.0, "foreground_box": False}
     BestModel(str(path), network, task=task, hints={"plane": "axial", "plane_size": [48, 64]}).save()
     return path

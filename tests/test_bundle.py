@@ -11,6 +11,7 @@ from monai.bundle import ConfigParser, ConfigWorkflow, verify_net_in_out
 
 from hmf_networks import __version__
 from hmf_networks.naming import CONTRASTS
+from hmf_networks.nets import HMFMambaINR
 
 BUNDLE = Path(__file__).parent.parent / "bundle"
 CONFIGS = BUNDLE / "configs"
@@ -75,9 +76,7 @@ def test_an_overlay_changes_only_what_is_there(overlay):
         parent, _, name = key.rpartition("#")
         assert parent == "" or isinstance(whole.get(parent), dict), f"{overlay}: {key}"
         if parent != "network_def":  # a constructor argument may rest on its default
-            assert whole.get(key) is not None, (
-                f"{overlay}: {key} is not in train.json, {name} would do nothing"
-            )
+            assert key in whole, f"{overlay}: {key} is not in train.json, {name} would do nothing"
 
 
 @pytest.mark.parametrize("overlay", [name for name in OVERLAYS if name.startswith("networks/")])
@@ -95,7 +94,34 @@ def test_a_task_names_known_contrasts_and_itself(name):
     task = json.loads((CONFIGS / name).read_text())
     assert {*task["sources"], task["target"]} <= set(CONTRASTS)
     assert task["target"] not in task["sources"]
+    assert task["targets"] == [task["target"]]
+    assert task["any_subset"] is False
     assert Path(name).stem.endswith("_".join([*task["sources"], "to", task["target"]]))
+
+
+@pytest.mark.parametrize("name", [name for name in OVERLAYS if name.startswith("tasks/")])
+def test_a_task_over_inference_has_a_network_without_masks_from_its_sources_to_its_target(name):
+    parser = read("inference.json", name)
+    parser["network_def#width"] = 8
+    network = parser.get_parsed_content("network_def")
+    arguments = {key: network.arguments[key] for key in ("in_channels", "out_channels", "num_masks")}
+    assert arguments == {"in_channels": 2, "out_channels": 1, "num_masks": 0}
+    assert parser.get_parsed_content("inferer").masks is False
+
+
+def test_the_paper_s_network_is_what_the_class_builds_by_default():
+    network = read("inference.json", "networks/paper.json").get_parsed_content("network_def")
+    channels = {"in_channels": 10, "out_channels": 5, "num_masks": 5}
+    with torch.device("meta"):
+        assert network.arguments == HMFMambaINR().arguments | channels
+
+
+def test_the_any_to_any_network_has_a_mask_for_every_source_and_the_inferer_gives_it():
+    parser = read("inference.json")
+    assert parser.get_parsed_content("sources") == parser.get_parsed_content("targets") == list(CONTRASTS)
+    network = parser.get_parsed_content("network_def")
+    assert (network.arguments["in_channels"], network.arguments["num_masks"]) == (10, 5)
+    assert parser.get_parsed_content("inferer").masks is True
 
 
 def test_expressions_are_short_and_hold_no_code():

@@ -76,7 +76,7 @@ def run(*arguments: str, **environment: str) -> list[str]:
 
 def test_a_failing_run_ends_in_one_line_with_the_cause_and_the_cure(tmp_path):
     lines = run("--dataset_dir", str(tmp_path))
-    assert lines[-1].startswith(f"error: no subject in dataset_dir {tmp_path}: looked for t1, flair")
+    assert lines[-1].startswith(f"error: no subject in dataset_dir {tmp_path}: looked for t1, t1c, t2")
     assert not any("Traceback" in line for line in lines)
 
 

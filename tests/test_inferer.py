@@ -75,8 +75,9 @@ def synthesise(tmp_path, write_nifti) -> Callable[..., np.ndarray]:
         paths["flair"] = write_nifti("flair.nii.gz", 7 * values[::-1], affine)
         parser = ConfigParser()
         parser.read_config(INFERENCE)
-        record = {"patient": "p", "session": "", "layout": "brats", **paths}
-        options = {"plane_size": [32, 32], "preview": False, **options}
+        record = {"patient": "p", "session": "", "layout": "brats", "target": "t2", **paths}
+        fixed = {"sources": ["t1", "flair"], "targets": ["t2"], "any_subset": False, "foreground_box": False}
+        options = {"plane_size": [32, 32], "preview": False, **fixed, **options}
         parser.update(
             {"device": torch.device("cpu"), "output_dir": str(tmp_path / "out"), "records": [record]}
         )
@@ -228,6 +229,40 @@ def test_every_output_channel_comes_back_in_its_place():
         )
         assert torch.equal(together[:, channel], alone[:, 0])
     assert torch.all(together[..., 0] == -1)
+
+
+class Masked(nn.Module):
+    """Notes what it is given: sources, then masks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.given: list[Tensor] = []
+
+    def forward(self, image: Tensor, coordinates: tuple[Tensor, Tensor]) -> Tensor:
+        self.given.append(image)
+        return sample_plane(image[:, :1], *coordinates)
+
+
+def test_masks_are_constant_over_the_padded_plane_and_tell_of_the_whole_volume():
+    image, network = torch.rand(2, 3, 20, 22, 5) * 2 - 1, Masked()
+    image[0, 1] = -1  # of the first it is missing
+    image[1, 2, :, :, 2:] = -1  # of the second it ends in the middle
+    planes_through(image, network, masks=True, batch_size=5)
+    first, second = network.given
+    assert first.shape == second.shape == (5, 6, 32, 32)
+    assert torch.all(first[:, :3, :5] == -1), "padding is background"
+    for planes, expected in ((first, [1, 0, 1]), (second, [1, 1, 1])):
+        assert planes[:, 3:].amin(dim=(2, 3)).tolist() == [expected] * 5
+        assert planes[:, 3:].amax(dim=(2, 3)).tolist() == [expected] * 5
+
+
+def test_masks_do_not_make_an_empty_slice_worth_running_nor_the_box_larger():
+    image, network = torch.full((1, 2, 40, 44, 6), -1.0), Masked()
+    image[:, 0, 4:20, 6:22, 1:3] = torch.rand(16, 16, 2)
+    inferer = SliceSynthesisInferer(size=(16, 16), masks=True, box=True, batch_size=4)
+    prediction = inferer(image, network)
+    assert [planes.shape for planes in network.given] == [(2, 4, 16, 16)]
+    assert torch.equal(prediction[:, 0], image[:, 0])
 
 
 def test_every_volume_of_a_batch_is_synthesised_alone():

@@ -78,6 +78,15 @@ def test_background_is_what_no_source_shows_and_is_restored_to_zero():
     assert torch.all(restored[other != 0] == 750)
 
 
+@pytest.mark.parametrize("value", [0.0, 37.5])
+def test_a_channel_without_signal_is_background_all_over_and_leaves_it_to_the_others(value):
+    one = head()
+    sample = {"image": MetaTensor(torch.stack([torch.full_like(one, value), one]))}
+    sample = ScaleForegroundd("image", background_key="background")(sample)
+    assert torch.all(sample["image"][0] == -1)
+    assert torch.equal(sample["background"][0], one == 0)
+
+
 def test_restored_values_follow_the_fixed_map_within_0_and_1000():
     pred = torch.tensor([-3.0, -1.0, -0.5, 0.0, 1.0, 1.7]).reshape(1, 6, 1, 1)
     restored = RestoreIntensityd("pred", background_key=None)({"pred": pred})["pred"]

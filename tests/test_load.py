@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -41,6 +43,58 @@ def test_a_missing_contrast_is_named_with_its_subject(record):
     del record["flair"]
     with pytest.raises(VolumeError, match=r"^E_MISSING subject lg01: it has no flair; add the file"):
         LoadContrastsd(["t1", "flair"], "t2")(record)
+
+
+ALL = ["t1", "t1c", "t2", "flair", "pd"]
+
+
+def test_from_any_subset_what_is_not_there_is_zero_and_the_others_stand_in_their_channels(record):
+    sample = LoadContrastsd(ALL, any_subset=True)(record)
+    assert sample["source_names"] == ["t1", "t2", "flair"]
+    assert sample["source_paths"] == [record[name] for name in ("t1", "t2", "flair")]
+    assert len(sample["source_states"]) == 3
+    np.testing.assert_array_equal(
+        sample["image"][[0, 2, 3]], LoadContrastsd(["t1", "t2", "flair"])(record)["image"]
+    )
+    assert not sample["image"][[1, 4]].any()
+
+
+@pytest.mark.parametrize(
+    ("made", "given"),
+    [({"target": "t2"}, None), ({"targets": ["t2", "pd"]}, None), ({}, ["t1", "flair", "pd"])],
+)
+def test_what_is_to_be_made_or_not_given_is_as_if_it_were_not_there_and_is_not_read(record, made, given):
+    Path(record["t2"]).write_bytes(b"no volume")
+    without = {key: value for key, value in record.items() if key != "t2"}
+    one, other = (
+        LoadContrastsd(ALL, any_subset=True, given=given)(some) for some in (record | made, without)
+    )
+    assert one["source_names"] == other["source_names"] == ["t1", "flair"]
+    np.testing.assert_array_equal(one["image"], other["image"])
+
+
+def test_the_first_contrast_that_is_read_gives_the_grid(record, write_nifti):
+    place = moved(_03=7.0)
+    record["t2"] = write_nifti("t2.nii.gz", np.random.default_rng(0).random(SHAPE), place)
+    with pytest.raises(VolumeError, match=r"^E_GRID .*t2\.nii\.gz"):
+        LoadContrastsd(ALL, any_subset=True)(record)
+    sample = LoadContrastsd(ALL, any_subset=True, given=["t2"])(record)
+    np.testing.assert_allclose(sample["image"].affine, place, atol=1e-6)
+    assert sample["image"].meta["filename_or_obj"] == record["t2"]
+
+
+def test_a_subject_without_a_source_that_may_be_used_is_told_which_would_do(record):
+    load = LoadContrastsd(ALL, any_subset=True, given=["t2", "pd"])
+    with pytest.raises(VolumeError, match=r"^E_MISSING subject lg01: it has no pd; add the file"):
+        load(record | {"target": "t2"})
+    with pytest.raises(VolumeError, match=r"it has no t1, t1c, t2, flair, pd; add the file"):
+        LoadContrastsd(ALL, any_subset=True)({"patient": "lg01"})
+
+
+def test_what_is_learnt_is_no_source_of_itself(record):
+    sample = LoadContrastsd(ALL, "t2", any_subset=True)(record)
+    assert sample["source_names"] == ["t1", "flair"]
+    np.testing.assert_array_equal(sample["label"], LoadContrastsd(["t2"])(record)["image"])
 
 
 @pytest.mark.parametrize("culprit", ["flair", "t2"])

@@ -84,6 +84,18 @@ def test_values_beyond_the_range_are_drawn_black_or_white():
     assert np.all(tiles(png)["axial"] == 255)
 
 
+@pytest.mark.parametrize("name", ["t1c (synthetic, enhancement unknown)", "a caption of many words"])
+def test_a_long_caption_stays_within_its_column(name):
+    volume = np.full((160, 160, 20), 0.5, np.float32)
+    sheet = np.asarray(Image.open(io.BytesIO(three_planes_png({"t1": volume, name: volume}, (1, 1, 1)))))
+    columns = np.flatnonzero(sheet[:CAPTION_HEIGHT].any(axis=0))
+    middle = GAP + 192 + GAP // 2  # of the sheet, between the columns
+    beginning = columns[columns > middle][0]
+    assert beginning >= GAP + 192 + GAP
+    assert columns[-1] < sheet.shape[1] - GAP
+    assert columns[columns <= middle][-1] - columns[0] < 30  # the other caption, t1, stands alone
+
+
 def test_files_are_drawn_upright_however_they_are_stored(tmp_path, write_nifti):
     volume = lit(slice(30, 38), slice(40, 48), slice(50, 58)) + 1
     volume[0] = volume[-1] = 0.5  # the corners: background

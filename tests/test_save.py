@@ -19,9 +19,11 @@ from hmf_networks.hashing import file_hash
 from hmf_networks.outputs.failure import told
 from hmf_networks.transforms.load import LoadContrastsd
 from hmf_networks.transforms.save import NoRoomError, SaveSynthesisd, bids_name
+from hmf_networks.transforms.targets import PickTargetsd
 
 AFFINE = np.array([[-0.9, 0.1, 0, 40], [0.1, 0.9, 0.05, -30], [0, 0, 1.2, 5], [0, 0, 0, 1.0]])
 SHAPE = (20, 22, 18)
+SOURCES = ["t1", "flair"]
 
 
 @pytest.fixture
@@ -35,6 +37,8 @@ def sample(write_nifti):
         "patient": "lg01",
         "session": "",
         "layout": "brats",
+        "target": "t2",
+        "source_names": ["t1", "flair"],
         "source_paths": paths,
         "pred": pred,
         "image": image,
@@ -42,10 +46,9 @@ def sample(write_nifti):
 
 
 def save(sample: dict, output_dir: Path, **options) -> Path:
-    transform = SaveSynthesisd(
-        "pred", output_dir=str(output_dir), target="t2", sources=["t1", "flair"], **options
-    )
-    return Path(transform(sample)["output_path"])
+    transform = SaveSynthesisd("pred", output_dir=str(output_dir), sources=SOURCES, **options)
+    (path,) = transform(sample)["output_paths"]
+    return Path(path)
 
 
 def test_the_volume_holds_the_prediction_on_the_grid_of_the_first_source(sample, tmp_path):
@@ -73,16 +76,69 @@ def test_the_sidecar_tells_where_the_volume_comes_from(sample, tmp_path):
 def test_the_picture_has_a_column_for_each_source_and_the_synthesis(sample, tmp_path):
     path = save(sample, tmp_path)
     picture = Image.open(io.BytesIO((path.parent / "lg01_t2_synth.png").read_bytes()))
-    alone = dict(sample, image=sample["image"][:1])
-    transform = SaveSynthesisd(output_dir=str(tmp_path / "x"), target="t2", sources=["t1"])
-    fewer = Image.open(
-        Path(
-            transform(dict(alone, source_paths=alone["source_paths"][:1]))["output_path"].replace(
-                ".nii.gz", ".png"
-            )
-        )
-    )
+    alone = sample | {"source_names": ["t1"], "source_paths": sample["source_paths"][:1]}
+    fewer = Image.open(save(alone, tmp_path / "x").parent / "lg01_t2_synth.png")
     assert (picture.width - 6) * 2 == (fewer.width - 6) * 3
+
+
+def test_a_contrast_that_was_missing_is_neither_in_the_sidecar_nor_in_the_picture(sample, tmp_path):
+    missing = torch.full((1, *SHAPE), -1.0)
+    with_it = sample | {"image": torch.cat([sample["image"][:1], missing, sample["image"][1:]])}
+    paths = []
+    for some, sources in ((sample, SOURCES), (with_it, ["t1", "t1c", "flair"])):
+        transform = SaveSynthesisd(output_dir=str(tmp_path / str(len(sources))), sources=sources)
+        paths.append(Path(transform(some)["output_paths"][0]))
+    for ending in (".nii.gz", ".json", ".png"):
+        one, other = (path.with_name(f"lg01_t2_synth{ending}").read_bytes() for path in paths)
+        assert one == other
+
+
+def test_every_contrast_that_was_asked_for_is_a_file_of_its_own(sample, tmp_path):
+    channels = torch.stack([torch.full(SHAPE, 100.0), torch.full(SHAPE, 200.0)])
+    sample |= {"pred": MetaTensor(channels, affine=torch.from_numpy(AFFINE)), "targets": ["t2", "pd"]}
+    transform = SaveSynthesisd(output_dir=str(tmp_path), sources=SOURCES)
+    paths = [Path(path) for path in transform(sample)["output_paths"]]
+    assert [path.name for path in paths] == ["lg01_t2_synth.nii.gz", "lg01_pd_synth.nii.gz"]
+    assert [nibabel.load(path).get_fdata().mean() for path in paths] == [100, 200]
+    sidecar = json.loads((tmp_path / "lg01" / "lg01_pd_synth.json").read_text())
+    assert sidecar["Target"] == "pd"
+    assert "Warning" not in sidecar
+
+
+def test_a_synthetic_t1c_says_in_its_sidecar_and_its_picture_that_its_enhancement_is_unknown(
+    sample, tmp_path, monkeypatch
+):
+    captions = []
+    monkeypatch.setattr(
+        "hmf_networks.transforms.save.three_planes_png", lambda volumes, _: captions.extend(volumes) or b""
+    )
+    path = save(sample | {"target": "t1c"}, tmp_path)
+    sidecar = json.loads(path.with_name("lg01_t1c_synth.json").read_text())
+    assert sidecar["Warning"].startswith("Enhancement cannot be computed from other contrasts")
+    assert captions == ["t1", "flair", "t1c (synthetic, enhancement unknown)"]
+
+
+def test_a_prediction_of_more_than_was_asked_for_is_refused(sample, tmp_path):
+    with pytest.raises(ValueError, match=r"pred has 1 channel\(s\), not one for each of \['t1', 't2'\]"):
+        save(sample | {"targets": ["t1", "t2"]}, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("targets", "kept"), [(["t2"], [2]), (["flair", "t1"], [3, 0]), ([], [0, 1, 2, 3, 4])]
+)
+def test_of_all_that_a_network_makes_what_was_asked_for_is_picked_and_knows_its_place(targets, kept):
+    pred = MetaTensor(torch.rand(5, *SHAPE), affine=torch.from_numpy(AFFINE))
+    picked = PickTargetsd(targets=["t1", "t1c", "t2", "flair", "pd"])({"pred": pred, "targets": targets})[
+        "pred"
+    ]
+    assert torch.equal(picked, pred[kept])
+    assert torch.equal(picked.affine, pred.affine)
+
+
+def test_targets_that_are_not_those_of_the_network_are_refused():
+    with pytest.raises(ValueError, match=r"pred has 5 channel\(s\), targets are t2: correct targets"):
+        PickTargetsd(targets=["t2"])({"pred": torch.rand(5, *SHAPE), "target": "t2"})
 
 
 def test_without_preview_there_is_no_picture(sample, tmp_path):
@@ -133,24 +189,27 @@ class Told:
     def __init__(self) -> None:
         self.of_written: list[tuple] = []
         self.of_failed: list[tuple] = []
+        self.targets: list[str] = []
 
     def written(self, sample, content_hash, source_hashes) -> None:
         self.of_written.append((sample["patient"], content_hash, source_hashes))
+        self.targets.append(sample["target"])
 
     def failed(self, record, error) -> None:
         self.of_failed.append((record["patient"], error))
+        self.targets.append(record["target"])
 
 
 @pytest.fixture
 def saver(tmp_path) -> SaveSynthesisd:
     """With a ledger, writing behind."""
-    transform = SaveSynthesisd(output_dir=str(tmp_path / "out"), target="t2", sources=["t1", "flair"])
+    transform = SaveSynthesisd(output_dir=str(tmp_path / "out"), sources=SOURCES)
     transform.ledger, transform.behind = Told(), True
     return transform
 
 
 def test_the_ledger_is_told_the_hash_of_the_volume_and_of_its_sources(sample, saver):
-    path = Path(saver(sample)["output_path"])
+    path = Path(saver(sample)["output_paths"][0])
     saver.finish()
     sources = {
         name: file_hash(source) for name, source in zip(("t1", "flair"), sample["source_paths"], strict=True)
@@ -165,13 +224,13 @@ def test_the_ledger_is_told_the_hash_of_the_volume_and_of_its_sources(sample, sa
 def test_each_file_is_there_before_the_next_is_begun_and_the_last_after_finish(sample, saver):
     paths = []
     for patient in ("a", "b", "c"):
-        path = Path(saver(sample | {"patient": patient})["output_path"])
+        path = Path(saver(sample | {"patient": patient})["output_paths"][0])
         assert all(earlier.exists() for earlier in paths)
         paths.append(path)
     saver.finish()
     assert paths[-1].exists()
     assert not saver.behind  # from now on each call waits for its own
-    assert Path(saver(sample | {"patient": "d"})["output_path"]).exists()
+    assert Path(saver(sample | {"patient": "d"})["output_paths"][0]).exists()
 
 
 def refuse_writing(monkeypatch, number: int, *, name: str) -> None:
@@ -198,6 +257,19 @@ def test_an_output_that_cannot_be_written_is_told_to_the_ledger_and_the_next_goe
     assert not list(saver.output_dir.glob("a/*"))  # no sidecar of a volume that is not there
 
 
+def test_of_the_outputs_of_a_subject_one_that_cannot_be_written_keeps_no_other_back(
+    sample, saver, monkeypatch
+):
+    refuse_writing(monkeypatch, errno.EACCES, name="a_t2_synth.nii.gz")
+    pred = MetaTensor(sample["pred"].repeat(3, 1, 1, 1), affine=torch.from_numpy(AFFINE))
+    saver(sample | {"patient": "a", "pred": pred, "targets": ["t1c", "t2", "pd"]})
+    saver.finish()
+    assert saver.ledger.targets == ["t1c", "t2", "pd"]
+    assert [patient for patient, _ in saver.ledger.of_failed] == ["a"]
+    names = sorted(path.name for path in saver.output_dir.glob("a/*.nii.gz"))
+    assert names == ["a_pd_synth.nii.gz", "a_t1c_synth.nii.gz"]
+
+
 def test_a_failure_takes_nothing_away_that_was_there_before(sample, saver, monkeypatch):
     theirs = saver.output_dir / "a" / "a_t2_synth.json"
     write_whole(theirs, "of somebody else")
@@ -210,7 +282,7 @@ def test_a_failure_takes_nothing_away_that_was_there_before(sample, saver, monke
 
 @pytest.mark.parametrize("change", ["replace", "remove"])
 def test_a_source_that_changes_between_reading_and_writing_is_told(sample, saver, change):
-    record = {"patient": "a", "session": "", "layout": "brats"}
+    record = {"patient": "a", "session": "", "layout": "brats", "target": "t2"}
     record |= dict(zip(("t1", "flair"), sample["source_paths"], strict=True))
     read = LoadContrastsd(["t1", "flair"])(record)
     flair = Path(record["flair"])
@@ -258,7 +330,7 @@ def test_an_interrupted_wait_is_no_lost_file(sample, saver, monkeypatch):
         raise SystemExit(143)
 
     monkeypatch.setattr("hmf_networks.transforms.save.write_whole", write)
-    path = Path(saver(sample | {"patient": "a"})["output_path"])
+    path = Path(saver(sample | {"patient": "a"})["output_paths"][0])
     before = signal.signal(signal.SIGALRM, leave)
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.05)

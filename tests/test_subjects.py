@@ -26,6 +26,7 @@ from hmf_networks.outputs.failure import SubjectsFailed
 from hmf_networks.outputs.folder import OutputFolder
 from hmf_networks.transforms.load import LoadContrastsd
 from hmf_networks.transforms.save import NoRoomError, SaveSynthesisd
+from hmf_networks.transforms.targets import PickTargetsd
 
 SHAPE = (6, 7, 8)
 PATIENCE = 10  # seconds until a test gives up
@@ -41,17 +42,28 @@ def records(write_nifti) -> list[dict[str, str]]:
             "patient": name,
             "session": "",
             "layout": "brats",
+            "target": "t2",
             "t1": write_nifti(f"{name}_t1.nii.gz", noise - noise.mean() + number),
         }
         for number, name in enumerate("abcde", start=1)
     ]
 
 
-class Network(torch.nn.Module):
-    """Gives back its input; notes which subjects it saw, and does something at one of them."""
+TARGETS = ["t2", "flair", "pd"]
 
-    def __init__(self) -> None:
+
+@pytest.fixture
+def tasks(records) -> list[dict[str, str]]:
+    """Of each subject three outputs."""
+    return [record | {"target": target} for record in records for target in TARGETS]
+
+
+class Network(torch.nn.Module):
+    """Gives back its input, ten more in each channel; notes which subjects it saw, does something at one."""
+
+    def __init__(self, num_targets: int) -> None:
         super().__init__()
+        self.num_targets = num_targets
         self.seen: list[str] = []
         self.at: dict[str, Callable[[], None]] = {}
 
@@ -60,16 +72,17 @@ class Network(torch.nn.Module):
         self.seen.append(name)
         if name in self.at:
             self.at[name]()
-        return image
+        return torch.cat([image + 10 * channel for channel in range(self.num_targets)], dim=1)
 
 
 class Run:
     """A run over records into `folder`."""
 
     def __init__(self, records: list[dict[str, str]], folder: Path, **options: bool) -> None:
-        self.folder, self.network = folder, Network()
-        self.outputs = OutputFolder(folder, "t2", **options)
-        self.save = SaveSynthesisd(output_dir=str(folder), target="t2", sources=["t1"], preview=False)
+        targets = list(dict.fromkeys(record["target"] for record in records))
+        self.folder, self.network = folder, Network(len(targets))
+        self.outputs = OutputFolder(folder, **options)
+        self.save = SaveSynthesisd(output_dir=str(folder), sources=["t1"], preview=False)
         self.loader = SubjectLoader(Dataset(records, LoadContrastsd(["t1"])), self.outputs)
         self.evaluator = SubjectEvaluator(
             device=torch.device("cpu"),
@@ -77,18 +90,26 @@ class Run:
             outputs=self.outputs,
             save=self.save,
             network=self.network,
-            postprocessing=Compose([self.save]),
+            postprocessing=Compose([PickTargetsd(targets=targets), self.save]),
         )
 
     def __call__(self) -> None:
         self.evaluator.run()
 
-    def path(self, name: str) -> Path:
-        return self.folder / name / f"{name}_t2_synth.nii.gz"
+    def path(self, name: str, target: str = "t2") -> Path:
+        return self.folder / name / f"{name}_{target}_synth.nii.gz"
 
     @property
     def made(self) -> str:
         return "".join(sorted(path.parent.name for path in self.folder.rglob("*_synth.nii.gz")))
+
+    @property
+    def fates(self) -> dict[str, list[str]]:
+        return {
+            fate: sorted(f"{name} {target}" for name, target in outputs)
+            for fate, outputs in self.outputs.fates.items()
+            if outputs
+        }
 
     @property
     def errors(self) -> dict[str, str]:
@@ -103,7 +124,9 @@ class Run:
             if thread is not threading.current_thread() and not thread.daemon:
                 thread.join(PATIENCE)
         alone = [
-            path for path in self.folder.rglob("*_synth.json") if not self.path(path.parent.name).exists()
+            path
+            for path in self.folder.rglob("*_synth.json")
+            if not path.with_name(f"{path.stem}.nii.gz").exists()
         ]
         empty = [path for path in self.folder.rglob("*") if path.is_dir() and not any(path.iterdir())]
         return [*self.folder.rglob(".*"), *alone, *empty]
@@ -155,7 +178,7 @@ def test_the_same_run_can_be_started_twice(run):
 @pytest.mark.parametrize("bad", ["a", "c", "e"])
 def test_one_bad_file_is_named_the_others_are_done_and_the_end_is_an_error(run, records, bad):
     Path(records["abcde".index(bad)]["t1"]).write_bytes(b"no volume")
-    with pytest.raises(SubjectsFailed, match=rf"^1 subject\(s\) could not be done \({bad}\), 4 could"):
+    with pytest.raises(SubjectsFailed, match=rf"^1 volume\(s\) of 1 subject\(s\) .* \({bad}\), 4 could"):
         run()
     assert run.made == "abcde".replace(bad, "")
     assert run.errors == {bad: "E_NOT_NIFTI"}
@@ -174,7 +197,7 @@ def test_a_record_without_its_source_or_without_a_name_is_named(run, records):
 def test_when_all_fail_nothing_is_made(run, records):
     for record in records:
         Path(record["t1"]).unlink()
-    with pytest.raises(SubjectsFailed, match=r"5 subject\(s\) .*, 0 could"):
+    with pytest.raises(SubjectsFailed, match=r"5 volume\(s\) of 5 subject\(s\) .*, 0 could"):
         run()
     assert run.network.seen == []
     assert set(run.errors.values()) == {"E_MISSING"}
@@ -265,7 +288,7 @@ def test_the_next_subject_is_at_work_while_a_file_is_written(run, monkeypatch):
 
 
 def test_what_another_process_is_making_comes_last_and_is_left_to_it(run, records):
-    other = OutputFolder(run.folder, "t2")
+    other = OutputFolder(run.folder)
     for record in records[:2]:
         assert other.claim(record) == "free"
 
@@ -280,7 +303,7 @@ def test_what_another_process_is_making_comes_last_and_is_left_to_it(run, record
     run()
     assert run.network.seen == list("cdeb")
     assert run.path("a").read_text() == "made by the other"
-    assert {fate: "".join(names) for fate, names in run.outputs.fates.items()} == {
+    assert {fate: "".join(name for name, _ in made) for fate, made in run.outputs.fates.items()} == {
         "made": "cdeb",
         "elsewhere": "a",
         "skipped": "",
@@ -447,4 +470,172 @@ def test_an_error_that_is_no_subjects_fault_ends_the_run_and_gives_all_back(run)
     with pytest.raises(KeyboardInterrupt):
         run()
     assert run.made == "ab"
+    assert run.litter == []
+
+
+# Several outputs of a subject
+
+
+def test_the_network_runs_once_for_all_outputs_of_a_subject(tasks, tmp_path):
+    run = Run(tasks, tmp_path / "out")
+    run()
+    assert run.network.seen == list("abcde")
+    for number, name in enumerate("abcde", start=1):
+        for channel, target in enumerate(TARGETS):
+            values = nibabel.load(run.path(name, target)).get_fdata()
+            assert values.mean() == pytest.approx(number + 10 * channel, abs=1e-5)
+    assert run.fates == {"made": sorted(f"{task['patient']} {task['target']}" for task in tasks)}
+    about = json.loads((run.folder / "manifest.json").read_text())
+    assert len(about["outputs"]) == about["run"]["made"] == 15
+    assert about["run"]["targets"] == sorted(TARGETS)
+    assert run.litter == []
+
+
+def test_outputs_from_other_sources_are_another_run_of_the_network(records, tmp_path, write_nifti):
+    both = records[0] | {"t2": write_nifti("a_t2.nii.gz", np.random.default_rng(1).random(SHAPE) + 1)}
+    run = Run([both | {"target": target} for target in ("pd", "flair", "t2")], tmp_path / "out")
+    run.outputs.sources = ("t1", "t2")  # t2 is a source of pd and flair, but not of itself
+    run()
+    assert run.network.seen == ["a", "a"]
+    assert run.fates == {"made": ["a flair", "a pd", "a t2"]}
+
+
+def test_an_output_that_stands_keeps_no_other_of_its_subject_back(tasks, tmp_path):
+    Run([task for task in tasks if task["target"] == "flair"], tmp_path / "out")()
+    run = Run(tasks, tmp_path / "out", skip_existing=True)
+    before = run.path("a", "flair").stat().st_mtime_ns
+    run()
+    assert run.network.seen == list("abcde")
+    assert run.fates["skipped"] == [f"{name} flair" for name in "abcde"]
+    assert run.fates["made"] == sorted(f"{name} {target}" for name in "abcde" for target in ("pd", "t2"))
+    assert run.path("a", "flair").stat().st_mtime_ns == before
+
+
+def test_nor_does_one_that_may_not_be_replaced(tasks, tmp_path):
+    run = Run(tasks, tmp_path / "out", skip_existing=True)
+    write_whole(run.path("a", "pd"), "of somebody else")
+    with pytest.raises(SubjectsFailed, match=r"^1 volume\(s\) of 1 subject\(s\) .* \(a\), 14 could"):
+        run()
+    assert run.fates["failed"] == ["a pd"]
+    assert run.path("a", "pd").read_text() == "of somebody else"
+
+
+def test_a_bad_source_fails_all_outputs_of_its_subject_and_names_it_once(tasks, records, tmp_path, caplog):
+    Path(records[2]["t1"]).write_bytes(b"no volume")
+    run = Run(tasks, tmp_path / "out")
+    with pytest.raises(SubjectsFailed, match=r"^3 volume\(s\) of 1 subject\(s\) .* \(c\), 12 could"):
+        run()
+    entries = json.loads((run.folder / "errors.json").read_text())
+    assert [(entry["subject"], entry["target"]) for entry in entries] == [
+        ("c", "flair"),
+        ("c", "pd"),
+        ("c", "t2"),
+    ]
+    assert {entry["code"] for entry in entries} == {"E_NOT_NIFTI"}
+    assert len([text for text in caplog.messages if "c left out" in text]) == 1
+    assert run.made == "aaabbbdddeee"
+    assert run.litter == []
+
+
+def test_an_error_in_the_network_fails_all_outputs_of_its_subject(tasks, tmp_path):
+    run = Run(tasks, tmp_path / "out")
+    run.network.at["b"] = broken
+    with pytest.raises(SubjectsFailed):
+        run()
+    assert run.fates["failed"] == ["b flair", "b pd", "b t2"]
+    assert run.made == "aaacccdddeee"
+    assert run.litter == []
+
+
+def test_what_another_process_makes_of_a_subject_is_left_to_it_and_the_rest_is_made(tasks, tmp_path):
+    run = Run(tasks, tmp_path / "out")
+    other = OutputFolder(run.folder)
+    assert [other.claim(task) for task in tasks[:2]] == ["free", "free"]  # of a: t2 and flair
+
+    def both_end() -> None:
+        write_whole(run.path("a", "t2"), "made by the other")
+        other.written(tasks[0], "0", {})
+        other.release_all()
+
+    run.network.at["e"] = both_end
+    run()
+    assert run.network.seen == list("abcdea")  # for pd, and in the end for the flair that was given up
+    assert run.fates["elsewhere"] == ["a t2"]
+    assert len(run.fates["made"]) == 14
+    assert run.litter == []
+
+
+@pytest.mark.parametrize(("rank", "share"), [(0, "ace"), (1, "bd")])
+def test_a_subject_is_one_process_s_with_all_its_outputs(tasks, tmp_path, monkeypatch, rank, share):
+    for name, value in {"RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "localhost"}.items():
+        monkeypatch.setenv(name, str(value))
+    loader = Run(tasks, tmp_path / "out").loader
+    items = list(loader)
+    assert len(loader) == len(items) == 3 * len(share)
+    batches = [item for item in items if not isinstance(item, Unread)]
+    assert [batch["patient"] for batch in batches] == [[name] for name in share]
+    assert [[target for (target,) in batch["targets"]] for batch in batches] == [TARGETS] * len(share)
+
+
+def test_two_processes_make_all_outputs_and_one_report(tasks, records, tmp_path):
+    Path(records[1]["t1"]).write_bytes(b"no volume")
+    assert as_torchrun(tasks, tmp_path / "out") == [2, 0]
+    about = json.loads((tmp_path / "out" / "manifest.json").read_text())["run"]
+    assert (about["processes"], about["made"], about["failed"]) == (2, 12, 3)
+
+
+def test_the_next_subject_is_read_while_the_network_works_on_all_outputs_of_one(tasks, tmp_path):
+    run = Run(tasks, tmp_path / "out")
+    read, second_was_read = run.loader.dataset.transform, threading.Event()
+
+    def note(record):
+        if record["patient"] == "b":
+            second_was_read.set()
+        return read(record)
+
+    run.loader.dataset.transform = note
+    run.network.at["a"] = lambda: waited.append(second_was_read.wait(PATIENCE))
+    waited: list[bool] = []
+    run()
+    assert waited == [True]
+
+
+def test_a_signal_leaves_all_outputs_of_the_subject_in_writing_whole_and_the_next_run_completes(
+    tasks, tmp_path, monkeypatch
+):
+    run, signalled = Run(tasks, tmp_path / "out"), threading.Event()
+
+    def strike() -> None:
+        signalled.set()
+        signal.raise_signal(signal.SIGTERM)
+
+    def write(path, content):
+        assert signalled.wait(PATIENCE)
+        write_whole(path, content)
+
+    run.network.at["b"] = strike
+    monkeypatch.setattr("hmf_networks.transforms.save.write_whole", write)
+    with pytest.raises(SystemExit):
+        run()
+    assert run.made == "aaa"
+    assert run.litter == []
+    monkeypatch.undo()
+    again = Run(tasks, run.folder, skip_existing=True)
+    again()
+    assert again.network.seen == list("bcde")
+    assert again.made == "aaabbbcccdddeee"
+
+
+def test_without_room_for_one_output_the_run_ends_and_those_before_it_are_whole(tasks, tmp_path, monkeypatch):
+    def write(path, content):
+        if Path(path).name == "b_flair_synth.nii.gz":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write_whole(path, content)
+
+    run = Run(tasks, tmp_path / "out")
+    monkeypatch.setattr("hmf_networks.transforms.save.write_whole", write)
+    with pytest.raises(NoRoomError, match=r"b_flair_synth\.nii\.gz cannot be written"):
+        run()
+    assert run.made == "aaab"
+    assert run.errors == {"b": "E_WRITE"}
     assert run.litter == []

@@ -13,9 +13,11 @@ from monai.bundle import ConfigWorkflow
 from hmf_networks.cli import main
 from hmf_networks.data.phantom import simulate_subjects
 from hmf_networks.hashing import file_hash
+from hmf_networks.nets import HMFMambaINR
 from hmf_networks.nifti.read import read_volume
 
 BUNDLE = Path(__file__).parent.parent / "bundle"
+FIXED = "tasks/brats_t1_flair_to_t2.json"
 RANGE = 1000.0  # of written volumes
 
 
@@ -39,10 +41,11 @@ def one(simulated, tmp_path) -> Path:
 def synthesize(small_weights, capsys):
     """Runs `hmf synthesize` with small weights; its exit code and what it said on standard error."""
 
-    def run(*arguments: object, weights: Path | None = small_weights, target: str = "t2"):
+    def run(*arguments: object, weights: Path | None = small_weights, target: str | None = "t2"):
         capsys.readouterr()
         more = ["--weights", str(weights)] if weights is not None else []
-        code = main(["synthesize", *map(str, arguments), "--target", target, *more])
+        more += ["--target", target] if target is not None else []
+        code = main(["synthesize", *map(str, arguments), *more])
         return code, said(capsys.readouterr().err)
 
     return run
@@ -60,7 +63,7 @@ def said(error: str) -> list[str]:
 
 def source(folder: Path, contrast: str) -> Path:
     """Of the first patient."""
-    ending = {"t1": "t1n", "flair": "t2f", "t2": "t2w"}[contrast]
+    ending = {"t1": "t1n", "t1c": "t1c", "flair": "t2f", "t2": "t2w"}[contrast]
     return sorted(folder.rglob(f"*-{ending}.nii.gz"))[0]
 
 
@@ -94,7 +97,7 @@ def test_a_folder_becomes_a_folder_on_the_grids_of_its_sources(synthesised, simu
         assert path.with_name(path.name.replace(".nii.gz", ".png")).is_file()
     assert not list(synthesised.rglob(".*"))
     run = json.loads((synthesised / "manifest.json").read_text())["run"]
-    assert (run["made"], run["failed"], run["target"]) == (4, 0, "t2")
+    assert (run["made"], run["failed"], run["targets"]) == (4, 0, ["t2"])
 
 
 def test_a_single_file_stands_for_its_subject(synthesize, simulated, synthesised, tmp_path):
@@ -225,7 +228,7 @@ def test_one_bad_subject_of_a_folder_is_named_and_the_command_ends_with_2(
     bad.write_bytes(bad.read_bytes()[:-300])
     code, lines = synthesize(tmp_path / "in", tmp_path / "out")
     assert code == 2
-    assert lines[-1].startswith("hmf synthesize: 1 subject(s) could not be done")
+    assert lines[-1].startswith("hmf synthesize: 1 volume(s) of 1 subject(s) could not be made")
     assert not any("Traceback" in line for line in lines)
     assert errors(tmp_path / "out") == ["E_TRUNCATED"]
     assert hashes(tmp_path / "out") == dict(list(hashes(synthesised).items())[1:])
@@ -364,8 +367,33 @@ def test_weights_for_another_target_are_refused_with_what_they_make(synthesize, 
     code, lines = synthesize(one, tmp_path / "out", weights=weights, target="t1c")
     assert (code, lines) == (
         1,
-        [f"hmf synthesize: {weights} makes t2 from ['t1', 'flair'], not t1c; see --weights"],
+        [f"hmf synthesize: {weights} makes t2 from t1, flair, not t1c; see --weights"],
     )
+
+
+def test_weights_for_a_fixed_task_need_no_target(synthesize, one, synthesised, tmp_path):
+    assert synthesize(one, tmp_path / "out", target=None) == (0, [])
+    (name,) = hashes(tmp_path / "out")
+    assert hashes(tmp_path / "out")[name] == hashes(synthesised)[name]
+    loose = ("--t1", source(one, "t1"), "--flair", source(one, "flair"))
+    assert synthesize(*loose, tmp_path / "t2.nii.gz", target=None) == (0, [])
+    np.testing.assert_array_equal(read_volume(tmp_path / "t2.nii.gz")[0], first_of(synthesised))
+
+
+def test_and_no_source_of_theirs_can_be_left_out(synthesize, one, tmp_path):
+    code, lines = synthesize(one, tmp_path / "out", "--sources", "t1")
+    assert (code, lines) == (1, ["hmf synthesize: the network needs t1, flair: give flair too"])
+
+
+def test_weights_of_the_version_before_are_those_of_a_fixed_task(
+    synthesize, one, synthesised, tmp_path, weights
+):
+    about = json.loads(weights.with_suffix(".json").read_text())
+    del about["any_subset"]
+    about["target"] = about.pop("targets")[0]
+    weights.with_suffix(".json").write_text(json.dumps(about))
+    assert synthesize(one, tmp_path / "out", weights=weights) == (0, [])
+    np.testing.assert_array_equal(first_of(tmp_path / "out"), first_of(synthesised))
 
 
 @pytest.mark.parametrize(
@@ -405,7 +433,7 @@ def test_a_misspelt_target_is_answered_with_the_nearest_name(synthesize, one, tm
 def test_plain_monai_gives_the_same_bytes(simulated, synthesised, small_weights, tmp_path):
     network = json.loads(small_weights.with_suffix(".json").read_text())["network"]
     workflow = ConfigWorkflow(
-        config_file=str(BUNDLE / "configs" / "inference.json"),
+        config_file=[str(BUNDLE / "configs" / name) for name in ("inference.json", FIXED)],
         meta_file=str(BUNDLE / "configs" / "metadata.json"),
         logging_file=False,
         workflow_type="inference",
@@ -415,6 +443,7 @@ def test_plain_monai_gives_the_same_bytes(simulated, synthesised, small_weights,
         output_dir=str(tmp_path / "out"),
         ckpt_path=str(small_weights),
         pixel_mm=4.0,
+        foreground_box=False,
         plane_size=[48, 64],
         **{f"network_def#{key}": value for key, value in network.items()},
     )
@@ -422,3 +451,146 @@ def test_plain_monai_gives_the_same_bytes(simulated, synthesised, small_weights,
     workflow.run()
     assert hashes(tmp_path / "out") == hashes(synthesised)
     assert len(hashes(synthesised)) == 4
+
+
+# From any contrasts to any
+
+
+@pytest.fixture
+def any_to_any(synthesize, any_weights):
+    """Runs `hmf synthesize` with small weights of an any-to-any network, and without a target."""
+
+    def run(*arguments: object, target: str | None = None):
+        return synthesize(*arguments, "--no-preview", weights=any_weights, target=target)
+
+    return run
+
+
+def contents(folder: Path) -> dict[str, np.ndarray]:
+    """Target -> values, of one subject."""
+    return {path.name.rsplit("_", 2)[1]: read_volume(path)[0] for path in volumes(folder)}
+
+
+def without(folder: Path, *contrasts: str) -> Path:
+    """A copy of a folder of one subject that lacks these contrasts."""
+    copy = folder.with_name(f"{folder.name} without {' '.join(contrasts)}")
+    shutil.copytree(folder, copy)
+    for contrast in contrasts:
+        source(copy, contrast).unlink()
+    return copy
+
+
+def test_what_is_missing_is_made_by_one_run_of_the_network_and_never_t1c(
+    any_to_any, one, tmp_path, monkeypatch
+):
+    asked = []
+    features = HMFMambaINR.features
+
+    def counted(network, image):
+        asked.append(image)
+        return features(network, image)
+
+    monkeypatch.setattr(HMFMambaINR, "features", counted)
+    folder = without(one, "t1c", "t2", "flair")
+    assert any_to_any(folder, tmp_path / "three", "--batch-size", 4) == (0, [])
+    num_runs = len(asked)
+    assert any_to_any(folder, tmp_path / "one", "--batch-size", 4, target="t2") == (0, [])
+    assert len(asked) == 2 * num_runs > 0
+    made = contents(tmp_path / "three")
+    assert made.keys() == {"t2", "flair", "pd"}
+    np.testing.assert_array_equal(made["t2"], contents(tmp_path / "one")["t2"])
+    assert not np.array_equal(made["t2"], made["flair"])
+    there = torch.cat(asked)[:, 5:].amax(dim=(0, 2, 3))
+    assert there.tolist() == [1, 0, 0, 0, 0]
+
+
+def test_a_subject_that_lacks_nothing_is_left_out_and_nothing_at_all_to_make_is_one_line(
+    any_to_any, one, tmp_path
+):
+    shutil.copy(source(one, "t2"), str(source(one, "t2")).replace("-t2w", "_pd"))
+    code, lines = any_to_any(one, tmp_path / "out")
+    assert (code, len(lines)) == (1, 1), lines
+    assert "nothing is to be made: all 1 subject(s) in" in lines[0]
+    assert "--target" in lines[0]
+    assert not (tmp_path / "out").exists()
+    assert any_to_any(one, tmp_path / "out", target="pd") == (0, [])
+
+
+def test_what_is_to_be_made_is_made_as_if_it_were_not_there(any_to_any, one, tmp_path):
+    assert any_to_any(one, tmp_path / "there", target="t2") == (0, [])
+    assert any_to_any(without(one, "t2"), tmp_path / "absent", target="t2") == (0, [])
+    assert hashes(tmp_path / "there") == hashes(tmp_path / "absent") != {}
+    (sidecar,) = (tmp_path / "there").glob("*/*.json")
+    assert sidecar.read_bytes() == next((tmp_path / "absent").glob("*/*.json")).read_bytes()
+    assert json.loads(sidecar.read_text())["Sources"].keys() == {"t1", "t1c", "flair"}
+
+
+def test_scans_that_are_not_given_are_as_if_they_were_not_there(any_to_any, one, tmp_path):
+    assert any_to_any(one, tmp_path / "given", "--sources", "t1", "flair") == (0, [])
+    assert any_to_any(without(one, "t1c", "t2"), tmp_path / "absent") == (0, [])
+    assert hashes(tmp_path / "given") == hashes(tmp_path / "absent")
+    assert contents(tmp_path / "given").keys() == {"t2", "pd"}
+    for path in (tmp_path / "given").glob("*/*.json"):
+        assert path.read_bytes() == (tmp_path / "absent" / path.parent.name / path.name).read_bytes()
+
+
+def test_a_bad_scan_that_is_not_given_harms_nobody(any_to_any, one, tmp_path):
+    source(one, "t1c").write_bytes(b"no volume")
+    assert any_to_any(one, tmp_path / "all")[0] == 2
+    assert errors(tmp_path / "all") == ["E_NOT_NIFTI"]  # pd alone is missing
+    assert any_to_any(one, tmp_path / "some", "--sources", "t1", "t2", "flair") == (0, [])
+
+
+def test_a_scan_that_arrives_later_makes_what_was_made_without_it_anew(any_to_any, one, tmp_path):
+    folder = without(one, "t2")
+    assert any_to_any(folder, tmp_path / "out") == (0, [])
+    shutil.copy(source(one, "t2"), source(folder, "t1").parent)
+    before = contents(tmp_path / "out")
+    assert any_to_any(folder, tmp_path / "out", "--skip-existing") == (0, [])
+    after = contents(tmp_path / "out")
+    np.testing.assert_array_equal(before["t2"], after["t2"])  # nobody asked for it again
+    assert not np.array_equal(before["pd"], after["pd"])
+
+
+def test_loose_files_of_any_contrast_become_the_one_that_is_named(any_to_any, one, tmp_path):
+    loose = ("--t1", source(one, "t1"), "--flair", source(one, "flair"))
+    code, lines = any_to_any(*loose, tmp_path / "made.nii.gz")
+    assert (code, lines) == (
+        1,
+        ["hmf synthesize: made.nii.gz is one file: say what it is to hold, e.g. --target t2"],
+    )
+    assert any_to_any(*loose, tmp_path / "made.nii.gz", target="t1c") == (0, [])
+    assert any_to_any(without(one, "t1c", "t2"), tmp_path / "out", target="t1c") == (0, [])
+    np.testing.assert_array_equal(read_volume(tmp_path / "made.nii.gz")[0], contents(tmp_path / "out")["t1c"])
+    assert "Enhancement cannot be computed" in json.loads((tmp_path / "made.json").read_text())["Warning"]
+
+
+def test_a_source_that_is_no_contrast_is_answered_with_the_nearest_name(any_to_any, one, tmp_path):
+    code, lines = any_to_any(one, tmp_path / "out", "--sources", "t1", "flare")
+    assert (code, len(lines)) == (1, 1)
+    assert "did you mean 'flair'?" in lines[0]
+
+
+def test_plain_monai_makes_what_is_missing_with_the_same_bytes(any_to_any, any_weights, one, tmp_path):
+    folder = without(one, "t2", "flair")
+    assert any_to_any(folder, tmp_path / "hmf") == (0, [])
+    network = json.loads(any_weights.with_suffix(".json").read_text())["network"]
+    workflow = ConfigWorkflow(
+        config_file=str(BUNDLE / "configs" / "inference.json"),
+        meta_file=str(BUNDLE / "configs" / "metadata.json"),
+        logging_file=False,
+        workflow_type="inference",
+        run_id="inference",
+        bundle_root=str(BUNDLE),
+        dataset_dir=str(folder),
+        output_dir=str(tmp_path / "monai"),
+        ckpt_path=str(any_weights),
+        pixel_mm=4.0,
+        foreground_box=False,
+        plane_size=[48, 64],
+        **{f"network_def#{key}": value for key, value in network.items()},
+    )
+    workflow.initialize()
+    workflow.run()
+    assert hashes(tmp_path / "monai") == hashes(tmp_path / "hmf")
+    assert len(volumes(tmp_path / "monai")) == 3

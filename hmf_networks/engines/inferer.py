@@ -17,6 +17,7 @@ from hmf_networks.engines.memory import PlanesAtATime
 from hmf_networks.engines.precision import check_precision, is_mixed
 from hmf_networks.engines.ready import Ready
 from hmf_networks.naming import check_switch
+from hmf_networks.ops.availability import append_masks, available
 from hmf_networks.ops.coordinates import sample_plane
 from hmf_networks.transforms.slices import (
     foreground_box,
@@ -48,6 +49,8 @@ class SliceSynthesisInferer(Inferer):
         box: give the network the box around the signal instead of the whole plane. Only for networks that
             were trained so: means over the plane are a part of them.
         precision: "fp32", "bf16", or "auto" (`engines/precision.py`); float32 comes out in any case.
+        masks: tell the network which sources there are in the whole volume, by a constant channel more for
+            each (`ops/availability.py`).
         compile: compile the network at the first plane (`engines/ready.py`).
         progress: show a progress bar over the slices, on a terminal.
 
@@ -65,6 +68,7 @@ class SliceSynthesisInferer(Inferer):
         decode: str = "coordinates",
         box: bool = False,
         precision: str = "fp32",
+        masks: bool = False,
         compile: bool = False,
         progress: bool = False,
     ) -> None:
@@ -80,6 +84,7 @@ class SliceSynthesisInferer(Inferer):
         self._together = PlanesAtATime(batch_size)
         self.box = check_switch("foreground_box", box)
         self.precision = check_precision(precision)
+        self.masks = check_switch("masks", masks)
         self._ready = Ready(compile=check_switch("compile", compile))
 
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *_args: Any, **_kwargs: Any) -> Tensor:
@@ -97,6 +102,7 @@ class SliceSynthesisInferer(Inferer):
         axis = slice_axis(spacing, self.plane)
         in_plane_mm = [spacing[a] for a in range(3) if a != axis]
         planes = volume.as_subclass(Tensor).movedim(1 + axis, 0)  # Z S X Y
+        masks = available(volume.as_subclass(Tensor)[None]) if self.masks else None  # 1 S
         with_signal = torch.nonzero((planes > -1).flatten(1).any(dim=1)).flatten()  # Z'
         rows, columns = foreground_box(planes) if self.box else (slice(None), slice(None))
         padded = self._padded_size(self._resampled_size(planes[:, :, rows, columns], in_plane_mm))
@@ -105,7 +111,7 @@ class SliceSynthesisInferer(Inferer):
             while len(with_signal):
                 chosen = with_signal[: self._together.number(padded, planes.device)]
                 try:
-                    decoded = self._planes(planes[chosen][:, :, rows, columns], in_plane_mm, network)
+                    decoded = self._planes(planes[chosen][:, :, rows, columns], in_plane_mm, network, masks)
                 except (RuntimeError, MemoryError) as error:
                     self._together.ran_out(error, len(chosen), padded)
                     continue
@@ -126,9 +132,13 @@ class SliceSynthesisInferer(Inferer):
             return nullcontext()
         return torch.autocast(device.type, torch.bfloat16)
 
-    def _planes(self, planes: Tensor, in_plane_mm: list[float], network: Callable[..., Tensor]) -> Tensor:
+    def _planes(
+        self, planes: Tensor, in_plane_mm: list[float], network: Callable[..., Tensor], masks: Tensor | None
+    ) -> Tensor:
         source_size, size = planes.shape[2:], self._resampled_size(planes, in_plane_mm)
         resampled, before = pad_planes(resample_planes(planes, size), self._padded_size(size))
+        if masks is not None:  # padded they would be no longer constant
+            resampled = append_masks(resampled, masks.expand(len(planes), -1))
         rows, columns = (
             source_pixel_centres(n, m, b, planes.device)
             for n, m, b in zip(source_size, size, before, strict=True)

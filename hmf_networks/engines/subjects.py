@@ -3,6 +3,7 @@
 Under torchrun every process takes its share of the subjects; what they write down is one report.
 """
 
+import itertools
 import logging
 import platform
 import signal
@@ -33,61 +34,85 @@ Record = Mapping[str, Any]
 
 
 class Unread(NamedTuple):
-    """In the place of a batch: a subject that is done already, or cannot be read."""
+    """In the place of a batch: an output that is done, cannot be made, or comes with another's batch."""
 
     record: Record
     error: BaseException | None = None
 
 
 class SubjectLoader:
-    """Batches of one subject each, in order; those that another process is making come last, if still needed.
+    """Batches of one subject each, in order; what another process is making comes last, if still needed.
 
     Args:
-        dataset: `data`, the records, and their preprocessing.
-        outputs: who may be made.
+        dataset: `data`, the records, one for each output, and their preprocessing.
+        outputs: which may be made.
 
-    Each record gives one item: a batch, or `Unread`.
+    Each record gives one item: a batch, or `Unread`. What stands in a row, of one subject and from the same
+    sources, is one batch, which names its "targets"; the others of it come before, so that the items after
+    a batch are the next subject's, to be read while the network works.
     """
 
     def __init__(self, dataset: Dataset, outputs: OutputFolder) -> None:
         self.dataset, self.outputs = dataset, outputs
         self.records: Sequence[Record] = dataset.data
 
-    def _share(self) -> range:
-        """The subjects of this process."""
+    def _share(self) -> list[list[int]]:
+        """The batches of this process, as indices of records."""
         rank, world_size = process()
-        return range(rank, len(self.records), world_size)
+        groups = itertools.groupby(
+            range(len(self.records)), key=lambda index: self._made_of(self.records[index])
+        )
+        return [list(indices) for _, indices in groups][rank::world_size]
+
+    def _made_of(self, record: Record) -> Any:
+        """What is the same for all outputs of a batch."""
+        of_subject = {key: value for key, value in record.items() if key != "target"}
+        return of_subject, self.outputs.sources_of(record)
 
     def __len__(self) -> int:
-        return len(self._share())
+        return sum(map(len, self._share()))
 
     def __iter__(self) -> Iterator[Any]:
         busy = []
-        for index in self._share():
-            item = self._item(index, wait=False)
-            if item is None:
-                busy.append(index)
-            else:
-                yield item
-        for index in busy:
-            yield self._item(index, wait=True)
+        for indices in self._share():
+            free, settled, busy_now = self._claimed(indices, wait=False)
+            yield from [*settled, *self._read(free)]
+            busy.append(busy_now)
+        for indices in busy:
+            free, settled, given_up = self._claimed(indices, wait=True)
+            yield from [*settled, *self._read(free), *(Unread(self.records[index]) for index in given_up)]
 
-    def _item(self, index: int, *, wait: bool) -> Any:
-        """A batch, `Unread`, or None for a subject that is busy."""
-        record = self.records[index]
-        try:
-            standing = self.outputs.claim(record, wait=wait)
-            if standing == "busy":
-                return None
+    def _claimed(self, indices: Sequence[int], *, wait: bool) -> tuple[list[int], list[Unread], list[int]]:
+        """What is now ours to make, what is not to be made, and what is busy."""
+        free: list[int] = []
+        busy: list[int] = []
+        settled = []
+        for index in indices:
+            try:
+                standing = self.outputs.claim(self.records[index], wait=wait)
+            except Exception as error:  # noqa: BLE001 - whatever is wrong with one output, others are not to suffer
+                settled.append(Unread(self.records[index], error))
+                continue
             if standing == "done":
-                return Unread(record)
-            return list_data_collate([self.dataset[index]])
-        except Exception as error:  # noqa: BLE001 - whatever is wrong with one subject, others are not to suffer
-            return Unread(record, _cause(error))
+                settled.append(Unread(self.records[index]))
+            else:
+                (free if standing == "free" else busy).append(index)
+        return free, settled, busy
+
+    def _read(self, indices: Sequence[int]) -> list[Any]:
+        """An item for each: those that come with the batch, and it; where it cannot be read, all say so."""
+        records = [self.records[index] for index in indices]
+        if not records:
+            return []
+        try:
+            sample = self.dataset[indices[0]] | {"targets": [record["target"] for record in records]}
+            return [*map(Unread, records[1:]), list_data_collate([sample])]
+        except Exception as error:  # noqa: BLE001 - as in `_claimed`
+            return [Unread(record, _cause(error)) for record in records]
 
 
 class SubjectEvaluator(SupervisedEvaluator):
-    """MONAI's evaluator for a folder of subjects: it outlives bad ones, and writes down what became of each.
+    """MONAI's evaluator for a folder of subjects: it outlives bad ones, and writes down what became of all.
 
     Args:
         val_data_loader: a `SubjectLoader`.
@@ -99,7 +124,7 @@ class SubjectEvaluator(SupervisedEvaluator):
     Raises:
         SubjectsFailed: after all else is done, when a subject could not be.
         NoRoomError: the disk is full; what was written before is whole.
-        SystemExit: 143 or 130 after SIGTERM or SIGINT, when the file being written is whole.
+        SystemExit: 143 or 130 after SIGTERM or SIGINT, when the files of the subject in writing are whole.
     """
 
     def __init__(
@@ -136,7 +161,7 @@ class SubjectEvaluator(SupervisedEvaluator):
             self.outputs.release_all()
             everywhere = from_all(self.outputs.fates, group)
             fates = {
-                fate: sorted(name for some in everywhere for name in some[fate]) for fate in everywhere[0]
+                fate: sorted(output for some in everywhere for output in some[fate]) for fate in everywhere[0]
             }
             is_first = process()[0] == 0
             agreed((lambda: self.outputs.close(self._about(), fates)) if is_first else None, group)
@@ -165,7 +190,8 @@ class SubjectEvaluator(SupervisedEvaluator):
             cause = _cause(error)
             if isinstance(cause, NoRoomError):
                 raise cause from None
-            self.outputs.failed(_record(batchdata), cause)
+            for record in _records(batchdata):
+                self.outputs.failed(record, cause)
             return {}
 
     def _about(self) -> dict[str, Any]:
@@ -203,9 +229,10 @@ def signals_as_exits() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _record(batch: Mapping[str, Any]) -> dict[str, Any]:
-    """What names the subject of a batch of one."""
-    return {key: batch[key][0] for key in ("patient", "session", "layout", "output") if key in batch}
+def _records(batch: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What names the outputs of a batch of one subject."""
+    subject = {key: batch[key][0] for key in ("patient", "session", "layout", "output") if key in batch}
+    return [subject | {"target": target} for (target,) in batch["targets"]]
 
 
 def _cause(error: BaseException) -> BaseException:

@@ -11,9 +11,18 @@ from monai.bundle import ConfigWorkflow
 from hmf_networks.engines.bundle_run import check_key, keys_of, told_to_users
 from hmf_networks.engines.device import choose_device
 from hmf_networks.engines.weights import what_for
-from hmf_networks.naming import LOOSE, Record, bare_name, check_contrasts
+from hmf_networks.naming import CONTRASTS, LOOSE, Record, bare_name, check_contrasts
 
 NETWORK = "HMFMambaINR"
+NEEDED = (
+    "sources",
+    "targets",
+    "any_subset",
+    "pixel_mm",
+    "foreground_box",
+    "plane",
+    "plane_size",
+)  # by weights
 TALKATIVE = ("ignite", "monai", "monai.bundle.workflows", "hmf_networks.engines.subjects.SubjectEvaluator")
 
 
@@ -22,7 +31,7 @@ def synthesize(
     weights: Path | None,
     records: Path | Record,
     output_dir: Path,
-    target: str,
+    target: str | None = None,
     *,
     device: str = "auto",
     config_files: Sequence[Path] = (),
@@ -33,10 +42,10 @@ def synthesize(
     Args:
         bundle_root: folder with `configs/inference.json`.
         weights: by default `models/model.pt` of the bundle. The model.json beside them says which network,
-            sources and pixel size they need.
+            sources, targets and pixel size they need.
         records: folder, datalist or file of subjects; or one record of loose files, see `loose_record`.
         output_dir: where the outputs go.
-        target: contrast to make.
+        target: contrast to make; None for what is missing, or for all that weights for a fixed task make.
         device: `choose_device` knows the names.
         config_files: further config files.
         overrides: keys of the configs; paths as Path, as a text may be an expression.
@@ -45,7 +54,7 @@ def synthesize(
         SubjectsFailed: some subjects could not be done.
         ValueError, OSError: nothing could be.
     """
-    check_contrasts([target])
+    check_contrasts([] if target is None else [target])
     files = [bundle_root / "configs" / "inference.json", *config_files]
     for file in files:
         if not file.is_file():
@@ -56,17 +65,17 @@ def synthesize(
     overrides = {**_needed_by(weights, target), **(overrides or {})}
     for key in overrides:
         check_key(key, keys_of(files))
-    settings: dict[str, Any] = {"bundle_root": bundle_root, "ckpt_path": weights.absolute(), "target": target}
-    settings |= {
+    settings: dict[str, Any] = {
+        "bundle_root": bundle_root,
+        "ckpt_path": weights.absolute(),
         "output_dir": output_dir.expanduser().absolute(),
         "device": choose_device(device),
         **overrides,
     }
     if isinstance(records, Path):
         settings["dataset_dir"] = records.absolute()
-    else:
-        settings["records"] = (records,)  # a tuple: no text in it is taken for an expression
-        _check_has(records, settings.get("sources"))
+    else:  # a tuple: no text in it is taken for an expression
+        settings["records"] = (_loose_task(records, settings),)
     for name in TALKATIVE:  # errors are raised as well, and said once
         logging.getLogger(name).setLevel(logging.CRITICAL)
     _run(files, settings)
@@ -110,22 +119,25 @@ def loose_record(paths: Mapping[str, Path], output: Path) -> Record:
     return {**name, "layout": LOOSE, "output": output.name} | {key: str(path) for key, path in paths.items()}
 
 
-def _needed_by(weights: Path, target: str) -> dict[str, Any]:
-    """Config keys for these weights, by their model.json."""
+def _needed_by(weights: Path, target: str | None) -> dict[str, Any]:
+    """Config keys for these weights, by their model.json; "target" where it is known."""
     about = what_for(weights)
-    if about.get("target", target) != target:
-        raise ValueError(
-            f"{weights} makes {about['target']} from {about.get('sources')}, not {target}; see --weights"
-        )
-    known = ("sources", "pixel_mm", "foreground_box", "plane", "plane_size")
-    needed = {key: about[key] for key in known if key in about}
+    if "target" in about:  # of a version that knew fixed tasks only
+        about = {"targets": [about["target"]], "any_subset": False, **about}
+    needed = {key: about[key] for key in NEEDED if key in about}
     for part in _alive([needed, about.get("network")]):
         raise ValueError(
             f"{weights.with_suffix('.json')} holds {part!r}, which a config would execute; do not use them"
         )
     if isinstance(about.get("network"), dict) and about.get("network_class") == NETWORK:
         needed["network_def"] = {**about["network"], "_target_": f"hmf_networks.nets.{NETWORK}"}
-    return needed
+    targets = needed.get("targets", CONTRASTS)
+    if target is None and not needed.get("any_subset", True) and len(targets) == 1:
+        target = targets[0]
+    if target is not None and target not in targets:
+        sources = ", ".join(needed.get("sources", CONTRASTS))
+        raise ValueError(f"{weights} makes {', '.join(targets)} from {sources}, not {target}; see --weights")
+    return needed if target is None else {**needed, "target": target}
 
 
 def _alive(content: Any) -> Iterator[str]:
@@ -145,7 +157,15 @@ def _alive(content: Any) -> Iterator[str]:
             yield from _alive(part)
 
 
-def _check_has(record: Record, sources: Sequence[str] | None) -> None:
-    missing = [f"--{name}" for name in sources or () if name not in record]
+def _loose_task(record: Record, settings: Mapping[str, Any]) -> Record:
+    """The record, with what is to be made of it."""
+    target = settings.get("target")
+    if target is None:
+        raise ValueError(f"{record['output']} is one file: say what it is to hold, e.g. --target t2")
+    if target in record:
+        raise ValueError(f"--{target} is what is to be made; leave it out, or choose another --target")
+    sources, any_subset = settings.get("sources", CONTRASTS), settings.get("any_subset", True)
+    missing = [] if any_subset else [f"--{name}" for name in sources if name not in record]
     if missing:
-        raise ValueError(f"the weights work from {', '.join(sources or ())}: give {', '.join(missing)} too")
+        raise ValueError(f"the weights work from {', '.join(sources)}: give {', '.join(missing)} too")
+    return record | {"target": target}

@@ -1,6 +1,6 @@
 """What lies where an output would go: whose it is, and whether it may stay."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,9 @@ class Scans:
 
 
 def scans_of(records: Iterable[Record]) -> list[Path]:
-    return [Path(record[name]) for record in records for name in CONTRASTS if name in record]
+    """Each once: a subject has a record for each of its outputs."""
+    paths = (record[name] for record in records for name in CONTRASTS if name in record)
+    return [Path(path) for path in dict.fromkeys(paths)]
 
 
 def in_the_way(path: Path) -> Path | None:
@@ -44,6 +46,7 @@ def in_the_way(path: Path) -> Path | None:
 def reason_to_make_again(
     path: Path,
     record: Record,
+    sources: Collection[str],
     known: Mapping[str, Any] | None,
     sidecar: Mapping[str, Any],
     made_with: tuple[str | None, str],
@@ -53,6 +56,7 @@ def reason_to_make_again(
     Args:
         path: the output.
         record: the subject whose it is.
+        sources: contrasts of the subject that it would be made from.
         known: what manifest.json says of it, if anything.
         sidecar: what stands beside it.
         made_with: hashes of the weights and of the settings that it should be made with.
@@ -63,7 +67,7 @@ def reason_to_make_again(
         return "it is not what was written, by its hash"
     if content != sidecar.get("Sha256"):
         return "its sidecar is lost"
-    if not _are_sources(record, sidecar.get("SourcesSha256")):
+    if not _are_sources(record, sources, sidecar.get("SourcesSha256")):
         return "its sources have changed"
     if sidecar.get("WeightsSha256") != weights_hash:
         return "it was made with other weights"
@@ -72,13 +76,13 @@ def reason_to_make_again(
     return None
 
 
-def _are_sources(record: Record, hashes: Any) -> bool:
-    """Whether the files of a record are still these: contrast -> SHA-256."""
-    if not isinstance(hashes, Mapping):
+def _are_sources(record: Record, sources: Collection[str], hashes: Any) -> bool:
+    """Whether the sources of a record are still these, no more and no fewer: contrast -> SHA-256."""
+    if not isinstance(hashes, Mapping) or hashes.keys() != set(sources):
         return False
     try:
         return all(volume_hash(record[name]) == content for name, content in hashes.items())
-    except (KeyError, OSError, VolumeError):  # whoever reads it says what is wrong
+    except (OSError, VolumeError):  # whoever reads it says what is wrong
         return False
 
 

@@ -47,13 +47,13 @@ class SubjectsFailed(RuntimeError):  # noqa: N818
 
 
 def failure(record: Mapping[str, Any], error: BaseException) -> dict[str, str]:
-    """An entry of errors.json: {"subject", "code", "cause", "cure"}, and "file" where one is to blame.
+    """An entry of errors.json: "subject", "target", "code", "cause", "cure", and "file" if one is to blame.
 
     Files are named without their folders, which may tell of people and places.
     """
     code, cause, cure = told(error)
     entry = {"subject": subject_name(record) if is_named(record) else repr(record.get("patient", ""))}
-    entry |= {"code": code, "cause": _without_folders(cause), "cure": cure}
+    entry |= {"target": record["target"], "code": code, "cause": _without_folders(cause), "cure": cure}
     return entry | ({"file": Path(error.path).name} if isinstance(error, VolumeError) else {})
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from hmf_networks.atomic import PART_SUFFIX_BYTES
 from hmf_networks.hashing import file_hash
 from hmf_networks.naming import (
+    CONTRASTS,
     RESERVED,
     beside,
     check_switch,
@@ -23,6 +24,7 @@ from hmf_networks.naming import (
     output_path,
     printable,
     subject_name,
+    usable_sources,
 )
 from hmf_networks.outputs import bids
 from hmf_networks.outputs.claim import Claim, claim
@@ -34,6 +36,7 @@ logger = logging.getLogger(__name__)
 
 Record = Mapping[str, Any]
 Entry = dict[str, Any]
+Output = tuple[str, str]  # subject and target
 
 LONGEST_NAME_BYTES = 255  # that file systems allow
 
@@ -41,9 +44,12 @@ LONGEST_NAME_BYTES = 255  # that file systems allow
 class OutputFolder:
     """Which outputs are to be made, are being made, were made and could not be made.
 
+    A record stands for one output: its key "target" says which contrast of the subject.
+
     Args:
         output_dir: made when it is not there; `naming.output_path` tells the names below it.
-        target: contrast that is made.
+        sources: contrasts that outputs can be made from.
+        given: only these of them may be used; None for all.
         overwrite: replace outputs that exist; without it, and without `skip_existing`, they are refused.
         skip_existing: leave outputs alone that are still what manifest.json and their sidecar say, made of
             the same sources with the same weights and settings; make the others anew.
@@ -56,14 +62,16 @@ class OutputFolder:
     def __init__(
         self,
         output_dir: str | Path,
-        target: str,
         *,
+        sources: Sequence[str] = CONTRASTS,
+        given: Sequence[str] | None = None,
         overwrite: bool = False,
         skip_existing: bool = False,
         weights_path: str | None = None,
         settings: Mapping[str, Any] | None = None,
     ) -> None:
-        self.folder, self.target = Path(output_dir).expanduser(), target
+        self.folder = Path(output_dir).expanduser()
+        self.sources, self.given = sources, given
         self.overwrite = check_switch("overwrite", overwrite)
         self.skip_existing = check_switch("skip_existing", skip_existing)
         if overwrite and skip_existing:
@@ -71,13 +79,15 @@ class OutputFolder:
         self.weights_path = weights_path
         self.settings = dict(settings or {})
         self.manifest = Manifest(self.folder)
-        self.fates: dict[str, list[str]] = {"made": [], "skipped": [], "elsewhere": [], "failed": []}
+        self.fates: dict[str, list[Output]] = {"made": [], "skipped": [], "elsewhere": [], "failed": []}
         self.weights_hash: str | None = None  # who loads the weights may know better, see `open`
         self._started = time.time()
-        self._claims: dict[str, tuple[Claim, float]] = {}
+        self._claims: dict[Output, tuple[Claim, float]] = {}
         self._new: list[Path] = []  # folders that were not there before
         self._adopted: dict[str, Entry] = {}  # outputs of others that only their sidecars knew
         self._known_before: dict[str, Any] = {}
+        self._targets: set[str] = set()
+        self._said: set[str] = set()  # one bad scan stands in the way of several outputs
         self._scans = Scans([])
         self._alone = threading.RLock()
         self._is_over = threading.Event()  # a thread that reads ahead shall claim no more
@@ -87,12 +97,14 @@ class OutputFolder:
 
         Raises:
             OSError: it cannot be written to, or there are no weights.
-            ValueError: its manifest.json is not one of ours, or it is the BIDS dataset that is read.
+            ValueError: its manifest.json is not one of ours, it is the BIDS dataset that is read, or a record
+                has no target.
             FileExistsError: outputs exist and nothing was said of them.
         """
         self._started = time.time()
         self._is_over.clear()
         self.fates = {fate: [] for fate in self.fates}
+        self._targets, self._said = _targets(records), set()
         if self.weights_path is not None:
             check_weights(self.weights_path)
             self.weights_hash = file_hash(self.weights_path)
@@ -103,7 +115,9 @@ class OutputFolder:
         self._scans = Scans(records)
         if self.overwrite or self.skip_existing:
             return
-        paths = (self.folder / output_path(record, self.target) for record in records if is_named(record))
+        paths = (
+            self.folder / output_path(record, record["target"]) for record in records if is_named(record)
+        )
         existing = [there for path in paths if (there := in_the_way(path)) is not None]
         if existing:
             raise FileExistsError(
@@ -112,7 +126,7 @@ class OutputFolder:
             )
 
     def claim(self, record: Record, *, wait: bool = False) -> str:
-        """Try to get a subject: "free" when it is now ours to make, "done", or "busy" in another process.
+        """Try to get an output: "free" when it is now ours to make, "done", or "busy" in another process.
 
         With `wait` it is busy only where the run is over (`release_all`).
 
@@ -130,19 +144,23 @@ class OutputFolder:
             raise
         if fate is not None:
             mine.release()
-            self._note(fate, record)
+            self._note(fate, _output(record))
             return "done"
         with self._alone:
             if self._is_over.is_set():
                 mine.release()
                 return "busy"
-            self._claims[subject_name(record)] = (mine, time.time())
+            self._claims[_output(record)] = (mine, time.time())
         return "free"
 
+    def sources_of(self, record: Record) -> list[str]:
+        """Contrasts that its output is made from."""
+        return usable_sources(record, self.sources, self.given)
+
     def path(self, record: Record) -> Path:
-        """Where the output of a subject goes; E_NAME also where a link would lead out of the folder."""
+        """Where an output goes; E_NAME also where a link would lead out of the folder."""
         try:
-            path = self.folder / output_path(record, self.target)
+            path = self.folder / output_path(record, record["target"])
         except ValueError as error:
             raise SubjectError("E_NAME", str(error)) from error
         if len(os.fsencode(path.name)) + PART_SUFFIX_BYTES > LONGEST_NAME_BYTES:
@@ -158,30 +176,32 @@ class OutputFolder:
         if sample.get("layout") == "bids" and not bids.is_described(self.folder):
             with self.manifest.alone(*bids.FILES):
                 bids.describe(self.folder)
-        _, started = self._claims[subject_name(sample)]
+        _, started = self._claims[_output(sample)]
         now = time.time()
         entry = self._entry(sample, content_hash, source_hashes, now) | {"seconds": round(now - started, 2)}
-        self.manifest.update(self.target, made={self._relative(self.path(sample)): entry})
-        self._note("made", sample)
+        self.manifest.update(made={self._relative(self.path(sample)): entry})
+        self._note("made", _output(sample))
         self.release(sample)
 
     def failed(self, record: Record, error: BaseException) -> None:
-        """A subject cannot be done: written down, and the run goes on."""
+        """An output cannot be made: written down, and the run goes on."""
         entry = failure(record, error)
         code, cause, cure = told(error)
         culprit = f"{entry['file']}: " if "file" in entry else ""
         text = f"{entry['subject']} left out: {code} {culprit}{cause}; {cure}"
-        logger.error("%s", printable(text))
+        if text not in self._said:
+            logger.error("%s", printable(text))
+            self._said.add(text)
         logger.debug("%s", entry["subject"], exc_info=error)
         with contextlib.suppress(OSError):  # where the disk is full this cannot be written, either
-            self.manifest.update(self.target, failed=entry)
-        self._note("failed", record, entry["subject"])
+            self.manifest.update(failed=entry)
+        self._note("failed", (entry["subject"], entry["target"]))
         self.release(record)
 
     def release(self, record: Record) -> None:
-        """Give a subject back, whatever became of it."""
+        """Give an output back, whatever became of it."""
         with self._alone:
-            mine, _ = self._claims.pop(subject_name(record) if is_named(record) else "", (None, 0.0))
+            mine, _ = self._claims.pop(_output(record), (None, 0.0)) if is_named(record) else (None, 0.0)
         if mine is not None:
             mine.release()
 
@@ -195,7 +215,7 @@ class OutputFolder:
             adopted, self._adopted = self._adopted, {}
         if adopted:
             with contextlib.suppress(OSError):  # their sidecars go on knowing them
-                self.manifest.update(self.target, made=adopted)
+                self.manifest.update(made=adopted)
 
     def abandon(self) -> None:
         """After a run that came to nothing: no empty folders stay that were not there before."""
@@ -203,20 +223,20 @@ class OutputFolder:
             for folder in self._new:
                 folder.rmdir()
 
-    def close(self, about: Mapping[str, Any], fates: Mapping[str, Sequence[str]]) -> None:
-        """Write down the run: what is known about it, its settings, how many subjects had which fate."""
+    def close(self, about: Mapping[str, Any], fates: Mapping[str, Sequence[Output]]) -> None:
+        """Write down the run: what is known about it, its settings, how many outputs had which fate."""
         run = {
             **about,
-            "target": self.target,
+            "targets": sorted(self._targets),
             "settings": self.settings,
             "settings_sha256": self.settings_hash(),
             "weights_sha256": self.weights_hash,
             "seconds": round(time.time() - self._started, 2),
-            **{fate: len(names) for fate, names in fates.items()},
+            **{fate: len(outputs) for fate, outputs in fates.items()},
         }
-        fine = [name for fate in ("made", "skipped", "elsewhere") for name in fates.get(fate, ())]
+        fine = [output for fate in ("made", "skipped", "elsewhere") for output in fates.get(fate, ())]
         try:
-            self.manifest.update(self.target, run=run, fine=fine)
+            self.manifest.update(run=run, fine=fine)
         except OSError as error:
             raise PermissionError(
                 f"{self.manifest.folder / MANIFEST} cannot be written ({error.strerror}); outputs are whole, "
@@ -251,7 +271,7 @@ class OutputFolder:
             raise PermissionError(problem) from error
 
     def _fate_of_existing(self, path: Path, record: Record) -> str | None:
-        """What is there already means for a subject; None: its output is to be made, or made anew."""
+        """What is there already means for an output; None: it is to be made, or made anew."""
         if self._scans.hold(path):
             raise SubjectError("E_SOURCE", f"{self._relative(path)} is one of the scans, or has its name")
         there = in_the_way(path)
@@ -268,7 +288,7 @@ class OutputFolder:
                 problem = f"{self._relative(path)} exists, and neither manifest.json nor a sidecar knows it"
                 raise SubjectError("E_EXISTS", problem)
             made_with = (self.weights_hash, self.settings_hash())
-            reason = reason_to_make_again(path, record, known, sidecar, made_with)
+            reason = reason_to_make_again(path, record, self.sources_of(record), known, sidecar, made_with)
             if reason is None:
                 if known is None:  # the manifest was lost, or the run killed that had just written this
                     modified = path.stat().st_mtime
@@ -288,7 +308,7 @@ class OutputFolder:
         """Of an output, for the manifest."""
         return {
             "subject": subject_name(record),
-            "target": self.target,
+            "target": record["target"],
             "sha256": content_hash,
             "sources": dict(sources),
             "weights_sha256": self.weights_hash,
@@ -299,14 +319,25 @@ class OutputFolder:
     def _relative(self, path: Path) -> str:
         return path.relative_to(self.folder).as_posix()
 
-    def _note(self, fate: str, record: Record, name: str | None = None) -> None:
+    def _note(self, fate: str, output: Output) -> None:
         with self._alone:
-            self.fates[fate].append(name or subject_name(record))
+            self.fates[fate].append(output)
 
 
-def report(fates: Mapping[str, Sequence[str]], folder: Path) -> None:
-    """Say what a run did; SubjectsFailed where it could not do all."""
-    counts = {fate: len(names) for fate, names in fates.items()}
+def _output(record: Record) -> Output:
+    return subject_name(record), record["target"]
+
+
+def _targets(records: Sequence[Record]) -> set[str]:
+    for record in records:
+        if "target" not in record:
+            raise ValueError(f"record {dict(record)} does not say what to make: give it a target, e.g. 't2'")
+    return {record["target"] for record in records}
+
+
+def report(fates: Mapping[str, Sequence[Output]], folder: Path) -> None:
+    """Say what a run did, in volumes; SubjectsFailed where it could not do all."""
+    counts = {fate: len(outputs) for fate, outputs in fates.items()}
     lines = [f"{counts['made']} synthesised in {folder}"]
     if counts["skipped"]:
         lines.append(f"{counts['skipped']} left as they are, checked by hash")
@@ -314,7 +345,9 @@ def report(fates: Mapping[str, Sequence[str]], folder: Path) -> None:
         lines.append(f"{counts['elsewhere']} made by another run meanwhile")
     logger.info("%s", "; ".join(lines))
     if counts["failed"]:
+        subjects = list(dict.fromkeys(subject for subject, _ in fates["failed"]))
         raise SubjectsFailed(
-            f"{counts['failed']} subject(s) could not be done ({printable(', '.join(fates['failed'][:3]))}"
-            f"{', ...' if counts['failed'] > 3 else ''}), {counts['made']} could: see {folder / ERRORS}"
+            f"{counts['failed']} volume(s) of {len(subjects)} subject(s) could not be made "
+            f"({printable(', '.join(subjects[:3]))}{', ...' if len(subjects) > 3 else ''}), "
+            f"{counts['made']} could: see {folder / ERRORS}"
         )

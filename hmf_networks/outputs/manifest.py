@@ -25,7 +25,8 @@ class Manifest:
     """The two files of `folder`.
 
     manifest.json is `{"run": {...}, "outputs": {relative path: {...}}}`, errors.json a list of
-    `outputs.failure.failure` and a target; the latter is there only as long as it names somebody.
+    `outputs.failure.failure`, one for each output that could not be made; it is there only as long as it
+    names one.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -59,31 +60,26 @@ class Manifest:
 
     def update(
         self,
-        target: str,
         *,
         run: Mapping[str, Any] | None = None,
         made: Mapping[str, Mapping[str, Any]] | None = None,
         failed: Mapping[str, str] | None = None,
-        fine: Collection[str] = (),
+        fine: Collection[tuple[str, str]] = (),
     ) -> None:
-        """Note a run, or outputs that were made, or a subject that failed, or subjects that are `fine`."""
+        """Note a run, outputs that were made, one that failed, or those (subject, target) that are fine."""
         with self.alone():
             self._put_damaged_aside()
             content = self._load(MANIFEST, {})
             outputs = content.get("outputs", {}) | {key: dict(value) for key, value in (made or {}).items()}
             content = {"run": dict(run or content.get("run", {})), "outputs": dict(sorted(outputs.items()))}
             write_whole(self.folder / MANIFEST, json.dumps(content, indent=1) + "\n")
-            settled = {*fine, *(entry["subject"] for entry in (made or {}).values())}
-            settled |= {failed["subject"]} if failed else set()
+            noted = [*(made or {}).values(), *([failed] if failed else [])]
+            settled = {*fine, *map(_output_of, noted)}
             before = self._load(ERRORS, [])
-            errors = [
-                entry
-                for entry in before
-                if entry.get("target", target) != target or entry["subject"] not in settled
-            ]
-            errors += [{**failed, "target": target}] if failed else []
+            errors = [entry for entry in before if _output_of(entry) not in settled]
+            errors += [dict(failed)] if failed else []
             if errors:
-                errors.sort(key=lambda entry: (entry["subject"], entry.get("target", "")))
+                errors.sort(key=_output_of)
                 write_whole(self.folder / ERRORS, json.dumps(errors, indent=1) + "\n")
             elif before:
                 (self.folder / ERRORS).unlink(missing_ok=True)
@@ -135,6 +131,10 @@ class Manifest:
             aside = next(aside for aside in asides if not aside.exists())
             logger.warning("%s cannot be read: moved to %s", path, aside.name)
             path.replace(aside)
+
+
+def _output_of(entry: Mapping[str, Any]) -> tuple[str, str]:
+    return entry["subject"], str(entry.get("target", ""))
 
 
 def _is_ours(content: Any, name: str) -> bool:

@@ -46,8 +46,11 @@ def scale_by_foreground(volume: Tensor, *, lower: float = 0.5, upper: float = 99
     """(X, Y, Z) with these percentiles of its foreground at -1 and 1, clipped; exact background at -1.
 
     Foreground never falls to -1 itself but stays a millionth above, so that no dark voxel passes for air.
+    Where all voxels are alike there is no contrast: -1 all over.
     """
     inside = foreground(volume)
+    if not inside.any():
+        return torch.full_like(volume, -1.0)
     low, high = np.percentile(volume[inside].numpy(), [lower, upper])
     scaled = ((volume - low) / max(high - low, np.finfo(np.float32).tiny) * 2 - 1).clamp(-1, 1)
     scaled = torch.where(inside, scaled.clamp(min=-1 + CLIPPED), scaled)
@@ -61,7 +64,8 @@ class ScaleForegroundd(MapTransform):
         keys: volumes (C, X, Y, Z).
         lower, upper: percentiles of the foreground that become -1 and 1.
         background_key: where to put the mask (1, X, Y, Z) of voxels that are exactly background in every
-            channel of the first key, for `RestoreIntensityd`; None for nowhere.
+            channel of the first key, for `RestoreIntensityd`; None for nowhere. A channel without signal, of
+            a contrast that is missing, is background all over: there the others decide.
     """
 
     def __init__(

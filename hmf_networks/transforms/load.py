@@ -10,7 +10,7 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform, ResampleToMatch
 from numpy.typing import NDArray
 
-from hmf_networks.naming import TWICE, UNLISTED, check_switch
+from hmf_networks.naming import TWICE, UNLISTED, check_contrasts, check_switch, usable_sources
 from hmf_networks.nifti.codes import VolumeError
 from hmf_networks.nifti.files import volume_state
 from hmf_networks.nifti.geometry import grid_difference
@@ -35,6 +35,9 @@ class LoadContrastsd(MapTransform):
     Args:
         sources: contrasts in the order the network expects them, e.g. ["t1", "flair"].
         target: contrast to learn or to compare with; None when it is to be synthesised.
+        any_subset: a record needs only some of the sources. The channels of the others are zeros, as are
+            those of what is to be made of it (`naming.targets_of`), whether it has them or not.
+        given: only these sources may be used, the others count as missing; None for all.
         with_region: read the record's segmentation as `region` (1, X, Y, Z), boolean; zeros when it has none.
         regrid: bring files on other grids onto that of the first source (linear, its background around it);
             without it they are refused.
@@ -42,7 +45,8 @@ class LoadContrastsd(MapTransform):
         max_voxels: larger files are refused before they are read.
 
     The result keeps the record's other entries. `image` is a MetaTensor (S, X, Y, Z) that knows its affine
-    and, as `filename_or_obj`, the first source; `label` is (1, X, Y, Z).
+    and, as `filename_or_obj`, the first source that was read, which gives the grid; `source_names`,
+    `source_paths` and `source_states` tell of those that were read. `label` is (1, X, Y, Z).
 
     Raises:
         VolumeError: a file that is not there or cannot be used (`nifti/codes.py`), or E_GRID.
@@ -53,6 +57,8 @@ class LoadContrastsd(MapTransform):
         sources: Sequence[str],
         target: str | None = None,
         *,
+        any_subset: bool = False,
+        given: Sequence[str] | None = None,
         with_region: bool = False,
         regrid: bool = False,
         volume: int | None = None,
@@ -61,40 +67,52 @@ class LoadContrastsd(MapTransform):
         super().__init__(keys=[*sources, *([target] if target else [])])
         self.sources = tuple(sources)
         self.target = target
+        self.any_subset = check_switch("any_subset", any_subset)
+        check_contrasts(given or [])
+        self.given = given
         self.with_region = with_region
         self.regrid = check_switch("regrid", regrid)
         self.volume, self.max_voxels = volume, max_voxels
 
     def __call__(self, record: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        used = self._used(record)
+        states = [_state(record[name]) for name in used]  # before a byte of them is read
+        first_path = record[used[0]]
+        first = self._read(first_path)
+        _check_plane(first, first_path)
+        volumes = {used[0]: first.values}
+        for name in [*used[1:], *([self.target] if self.target else [])]:
+            volumes[name] = self._on_grid(self._read(record[name]), record[name], first).values
+        channels = [volumes[name] if name in used else np.zeros_like(first.values) for name in self.sources]
+        meta = {"filename_or_obj": str(first_path), "original_affine": first.affine}
+        sample = {key: value for key, value in record.items() if key not in (*self.keys, "label")}
+        sample["image"] = _tensor(channels, first.affine, meta)
+        sample["source_names"], sample["source_paths"] = used, [str(record[name]) for name in used]
+        sample["source_states"] = states
+        if self.target:
+            sample["label"] = _tensor([volumes[self.target]], first.affine, meta)
+        if self.with_region:
+            sample["region"] = _tensor([self._region(record, first)], first.affine, meta)
+        return sample
+
+    def _used(self, record: Mapping[Hashable, Any]) -> list[str]:
+        """The sources to read, at least one."""
         subject = f"subject {record.get('patient', 'unnamed')}"
         if UNLISTED in record:
             raise VolumeError("E_MISSING", subject, record[UNLISTED], "correct its permissions")
         if TWICE in record:
             raise VolumeError("E_AMBIGUOUS", subject, f"it has {record[TWICE]}")
-        missing = [name for name in self.keys if name not in record]
-        if missing:
+        known = {str(key): value for key, value in record.items()}
+        sources = [name for name in self.sources if name != self.target]
+        used = usable_sources(known, sources, self.given)
+        missing = [name for name in sources if name not in used]
+        if self.any_subset:
+            missing = [] if used else usable_sources(dict.fromkeys(sources, "") | known, sources, self.given)
+        missing += [self.target] if self.target and self.target not in record else []
+        if missing or not used:
             cure = "add the file or change the contrasts"
-            raise VolumeError("E_MISSING", subject, f"it has no {', '.join(missing)}", cure)
-        states = [_state(record[name]) for name in self.sources]  # before a byte of them is read
-        first_path = record[self.sources[0]]
-        first = self._read(first_path)
-        _check_plane(first, first_path)
-        volumes = {
-            name: first
-            if name == self.sources[0]
-            else self._on_grid(self._read(record[name]), record[name], first)
-            for name in self.keys
-        }
-        meta = {"filename_or_obj": str(first_path), "original_affine": first.affine}
-        sample = {key: value for key, value in record.items() if key not in (*self.keys, "label")}
-        sample["image"] = _tensor([volumes[name].values for name in self.sources], first.affine, meta)
-        sample["source_paths"] = [str(record[name]) for name in self.sources]
-        sample["source_states"] = states
-        if self.target:
-            sample["label"] = _tensor([volumes[self.target].values], first.affine, meta)
-        if self.with_region:
-            sample["region"] = _tensor([self._region(record, first)], first.affine, meta)
-        return sample
+            raise VolumeError("E_MISSING", subject, f"it has no {', '.join(missing) or 'source'}", cure)
+        return used
 
     def _read(self, path: str) -> _Placed:
         return _Placed(*read_volume(path, volume=self.volume, max_voxels=self.max_voxels), Path(path).name)

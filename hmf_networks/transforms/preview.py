@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 PIXELS_PER_MM = 1.2
 CAPTION_HEIGHT = 28
+CAPTION_SIZES = range(17, 7, -1)  # the first that fits
 GAP = 6
 
 
@@ -33,16 +34,29 @@ def three_planes_png(volumes: Mapping[str, NDArray[np.float32]], spacing_mm: Seq
     width = max(tile.width for tile in columns[0]) + GAP
     height = sum(tile.height + GAP for tile in columns[0]) + CAPTION_HEIGHT
     sheet = Image.new("L", (width * len(columns) + GAP, height), 0)
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=17)
+    draw = ImageDraw.Draw(sheet)
     for number, (name, tiles) in enumerate(zip(volumes, columns, strict=True)):
         left, top = GAP + number * width, CAPTION_HEIGHT
-        draw.text((left + width // 2, CAPTION_HEIGHT // 2), name, fill=235, font=font, anchor="mm")
+        _write_caption(draw, name, (left + (width - GAP) // 2, CAPTION_HEIGHT // 2), width - GAP)
         for tile in tiles:
             sheet.paste(tile, (left + (width - GAP - tile.width) // 2, top))
             top += tile.height + GAP
     content = io.BytesIO()
     sheet.save(content, format="PNG")
     return content.getvalue()
+
+
+def _write_caption(draw: ImageDraw.ImageDraw, text: str, centre: tuple[int, int], width: int) -> None:
+    """In two lines where one is too long, and no larger than fits: a warning must not end at an edge."""
+    in_two_lines = text.replace(", ", ",\n", 1)
+    for size in CAPTION_SIZES:
+        font = ImageFont.load_default(size=size)
+        for lines in (text, in_two_lines):
+            left, top, right, bottom = draw.multiline_textbbox(centre, lines, font, anchor="mm", spacing=1)
+            if right - left <= width and bottom - top <= CAPTION_HEIGHT:
+                draw.multiline_text(centre, lines, 235, font, anchor="mm", spacing=1, align="center")
+                return
+    draw.text(centre, text, 235, font, anchor="mm")
 
 
 def _foreground_box(volume: NDArray[np.float32]) -> tuple[slice, slice, slice]:

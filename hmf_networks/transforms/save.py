@@ -20,7 +20,7 @@ from hmf_networks import __version__
 from hmf_networks.atomic import FileChangedError, write_whole
 from hmf_networks.background import in_background
 from hmf_networks.hashing import file_hash
-from hmf_networks.naming import beside, check_switch, output_path
+from hmf_networks.naming import beside, check_switch, output_path, targets_of
 from hmf_networks.nifti.codes import VolumeError
 from hmf_networks.nifti.files import volume_hash, volume_state
 from hmf_networks.nifti.geometry import upright
@@ -30,6 +30,11 @@ from hmf_networks.transforms.intensity import OUTPUT_MAXIMUM
 from hmf_networks.transforms.preview import three_planes_png
 
 LARGEST_BRAIN_MM3 = 2.0e6  # with its fluid; a head with skull has 3 litres and more
+UNKNOWN = {"t1c": "enhancement unknown"}  # what no network can tell, for the caption
+WARNINGS = {  # for the sidecar
+    "t1c": "Enhancement cannot be computed from other contrasts: where a contrast agent would go is not "
+    "known, and what looks bright or dark here says nothing about it."
+}
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
@@ -42,10 +47,10 @@ class Ledger(Protocol):
         """Of what the outputs depend on."""
 
     def written(self, sample: Mapping[Any, Any], content_hash: str, source_hashes: Mapping[str, str]) -> None:
-        """It is there, whole."""
+        """The sample's "target" is there, whole."""
 
     def failed(self, record: Mapping[Any, Any], error: BaseException) -> None:
-        """It could not be written."""
+        """The record's "target" could not be written."""
 
 
 class NoRoomError(OSError):
@@ -53,18 +58,20 @@ class NoRoomError(OSError):
 
 
 class SaveSynthesisd(MapTransform):
-    """Write `pred` (1, X, Y, Z), already back on the grid of the first source, and what belongs beside it.
+    """Write `pred`, already back on the grid of the first source that was read, and what belongs beside it.
+
+    `pred` (T, X, Y, Z) has a channel for each contrast that is to be made (`naming.targets_of`); each becomes
+    a file of its own. `source_names` and `source_paths` tell what it was made from.
 
     Args:
         output_dir: `naming.output_path` tells the names below it.
-        target: contrast of `pred`.
-        sources: contrasts of `image`, for sidecar and picture.
+        sources: contrasts of the channels of `image`, for the picture.
         weights_path: the weights used; their hash goes into the sidecar, where no `ledger` knows it.
         preview: also write a three-plane picture.
 
-    The sample gains `output_path`. Files are there when the call returns; where `behind` was set, each is
-    there before the next is begun, and the last after `finish`. Where `ledger` was set, it is told what was
-    written and what could not be, and only NoRoomError is raised.
+    The sample gains `output_paths`. Files are there when the call returns; where `behind` was set, those of a
+    subject are there before the next one's are begun, and the last after `finish`. Where `ledger` was set, it
+    is told what was written and what could not be, and only NoRoomError is raised.
     """
 
     def __init__(
@@ -72,14 +79,13 @@ class SaveSynthesisd(MapTransform):
         keys: str = "pred",
         *,
         output_dir: str,
-        target: str,
         sources: Sequence[str],
         weights_path: str | None = None,
         preview: bool = True,
     ) -> None:
         super().__init__(keys)
         self.output_dir = Path(output_dir).expanduser()
-        self.target, self.sources = target, tuple(sources)
+        self.sources = tuple(sources)
         self.weights_path = weights_path
         self.preview = check_switch("preview", preview)
         self.behind = False
@@ -88,12 +94,16 @@ class SaveSynthesisd(MapTransform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         sample: dict[Any, Any] = dict(data)
-        path = self.output_dir / output_path(sample, self.target)
-        prediction = sample[self.keys[0]]
+        targets, prediction = targets_of(sample), sample[self.keys[0]]
+        if len(prediction) != len(targets):
+            raise ValueError(
+                f"pred has {len(prediction)} channel(s), not one for each of {targets}; pick them"
+            )
         _check_back_on_grid(prediction, sample["source_paths"][0])
-        sample["output_path"] = str(path)
+        paths = [self.output_dir / output_path(sample, target) for target in targets]
+        sample["output_paths"] = [str(path) for path in paths]
         self._wait()
-        self._writing = in_background(self._write, sample, _numpy(prediction[0]), path)
+        self._writing = in_background(self._write_all, sample, prediction, paths)
         if not self.behind:
             self._wait()
         return sample
@@ -109,6 +119,10 @@ class SaveSynthesisd(MapTransform):
             writing, self._writing = self._writing, None
             writing.result()
 
+    def _write_all(self, sample: Mapping[Any, Any], prediction: torch.Tensor, paths: Sequence[Path]) -> None:
+        for target, channel, path in zip(targets_of(sample), prediction, paths, strict=True):
+            self._write({**sample, "target": target}, _numpy(channel), path)
+
     def _write(self, sample: Mapping[Any, Any], values: NDArray[np.float32], path: Path) -> None:
         """The volume last: where it is, all is. Its hash in the sidecar tells it from an earlier one."""
         replaces = path.exists()
@@ -116,7 +130,7 @@ class SaveSynthesisd(MapTransform):
         try:
             content = encode_like(sample["source_paths"][0], values, path)
             content_hash = hashlib.sha256(content).hexdigest()
-            hashes = self._source_hashes(sample)
+            hashes = _source_hashes(sample)
             files: dict[Path, str | bytes] = {
                 beside(path, ".json"): json.dumps(self._sidecar(sample, content_hash, hashes), indent=2)
                 + "\n"
@@ -143,38 +157,25 @@ class SaveSynthesisd(MapTransform):
                     f"{path} cannot be written: {error.strerror}; make room and go on with --skip-existing",
                 ) from error
 
-    def _source_hashes(self, sample: Mapping[Any, Any]) -> dict[str, str]:
-        """Contrast -> SHA-256 of the very bytes that were read; FileChangedError where they are gone."""
-        paths = self._source_paths(sample)
-        try:
-            hashes = {name: volume_hash(path) for name, path in paths.items()}
-            states = [volume_state(path) for path in paths.values()]
-        except (OSError, VolumeError) as error:
-            raise FileChangedError("a source is no longer there") from error
-        if states != sample.get("source_states", states):
-            raise FileChangedError("a source is no longer what was read")
-        return hashes
-
-    def _source_paths(self, sample: Mapping[Any, Any]) -> dict[str, str]:
-        return dict(zip(self.sources, sample["source_paths"], strict=True))
-
     def _sidecar(
         self, sample: Mapping[Any, Any], content_hash: str, source_hashes: Mapping[str, str]
     ) -> dict[str, Any]:
-        names: Any = {name: Path(path).name for name, path in self._source_paths(sample).items()}
+        target, paths = sample["target"], _source_paths(sample)
+        names: Any = {name: Path(path).name for name, path in paths.items()}
         if sample.get("layout") == "bids":
-            names = [bids_name(Path(path)) for path in self._source_paths(sample).values()]
+            names = [bids_name(Path(path)) for path in paths.values()]
         return {
-            "Description": f"Synthetic {self.target}: computed from other contrasts, not acquired. "
+            "Description": f"Synthetic {target}: computed from other contrasts, not acquired. "
             "Not for diagnosis.",
+            **({"Warning": WARNINGS[target]} if target in WARNINGS else {}),
             "Sources": names,
-            "Target": self.target,
+            "Target": target,
             "IntensityMap": f"value = (network output + 1) / 2 * {OUTPUT_MAXIMUM:g}, "
             f"clipped to 0..{OUTPUT_MAXIMUM:g}",
             "Sha256": content_hash,
             "SourcesSha256": dict(source_hashes),
             **self._made_with(),
-            "SkullStripped": is_brain_alone(sample["image"]),
+            "SkullStripped": is_brain_alone(self._used_channels(sample)),
             "GeneratedBy": {"Name": "hmf_networks", "Version": __version__},
         }
 
@@ -189,9 +190,33 @@ class SaveSynthesisd(MapTransform):
     def _picture(self, sample: Mapping[Hashable, Any], values: NDArray[np.float32]) -> bytes:
         affine = read_header(sample["source_paths"][0]).affine
         synthesised, place = upright(values, affine)
-        volumes = {name: _numpy(channel) for name, channel in zip(self.sources, sample["image"], strict=True)}
-        volumes[f"{self.target} (synthetic)"] = synthesised / OUTPUT_MAXIMUM * 2 - 1
+        used = self._used_channels(sample)
+        volumes = {name: _numpy(channel) for name, channel in zip(sample["source_names"], used, strict=True)}
+        target = sample["target"]
+        caption = f"{target} (synthetic, {UNKNOWN[target]})" if target in UNKNOWN else f"{target} (synthetic)"
+        volumes[caption] = synthesised / OUTPUT_MAXIMUM * 2 - 1
         return three_planes_png(volumes, voxel_sizes(place).tolist())
+
+    def _used_channels(self, sample: Mapping[Any, Any]) -> torch.Tensor:
+        """Of `image`, those of contrasts that are there."""
+        return sample["image"][[self.sources.index(name) for name in sample["source_names"]]]
+
+
+def _source_hashes(sample: Mapping[Any, Any]) -> dict[str, str]:
+    """Contrast -> SHA-256 of the very bytes that were read; FileChangedError where they are gone."""
+    paths = _source_paths(sample)
+    try:
+        hashes = {name: volume_hash(path) for name, path in paths.items()}
+        states = [volume_state(path) for path in paths.values()]
+    except (OSError, VolumeError) as error:
+        raise FileChangedError("a source is no longer there") from error
+    if states != sample.get("source_states", states):
+        raise FileChangedError("a source is no longer what was read")
+    return hashes
+
+
+def _source_paths(sample: Mapping[Any, Any]) -> dict[str, str]:
+    return dict(zip(sample["source_names"], sample["source_paths"], strict=True))
 
 
 def _check_back_on_grid(prediction: torch.Tensor, source_path: str) -> None:

@@ -86,7 +86,7 @@ def test_every_network_overlay_builds_a_network_that_runs(overlay):
         parser["network_def#width"] = 8
     network = parser.get_parsed_content("network_def").eval()
     with torch.no_grad():
-        assert network(torch.zeros(1, 2, 32, 32)).shape == (1, 1, 32, 32)
+        assert network(torch.zeros(1, 10, 32, 32)).shape == (1, 5, 32, 32)
 
 
 @pytest.mark.parametrize("name", [name for name in OVERLAYS if name.startswith("tasks/")])

@@ -28,7 +28,7 @@ def test_channels_stand_in_the_order_of_the_sources(record):
 
 
 def test_the_image_knows_its_place_and_its_first_source(record):
-    sample = LoadContrastsd(["flair", "t1"], "t2")(record)
+    sample = LoadContrastsd(["flair", "t1"], with_label=True)(record | {"target": "t2"})
     np.testing.assert_allclose(sample["image"].affine, AFFINE, atol=1e-6)
     np.testing.assert_allclose(sample["label"].affine, AFFINE, atol=1e-6)
     assert sample["image"].meta["filename_or_obj"] == record["flair"]
@@ -42,7 +42,7 @@ def test_the_image_knows_its_place_and_its_first_source(record):
 def test_a_missing_contrast_is_named_with_its_subject(record):
     del record["flair"]
     with pytest.raises(VolumeError, match=r"^E_MISSING subject lg01: it has no flair; add the file"):
-        LoadContrastsd(["t1", "flair"], "t2")(record)
+        LoadContrastsd(["t1", "flair"], with_label=True)(record | {"target": "t2"})
 
 
 ALL = ["t1", "t1c", "t2", "flair", "pd"]
@@ -92,7 +92,7 @@ def test_a_subject_without_a_source_that_may_be_used_is_told_which_would_do(reco
 
 
 def test_what_is_learnt_is_no_source_of_itself(record):
-    sample = LoadContrastsd(ALL, "t2", any_subset=True)(record)
+    sample = LoadContrastsd(ALL, with_label=True, any_subset=True)(record | {"target": "t2"})
     assert sample["source_names"] == ["t1", "flair"]
     np.testing.assert_array_equal(sample["label"], LoadContrastsd(["t2"])(record)["image"])
 
@@ -101,7 +101,7 @@ def test_what_is_learnt_is_no_source_of_itself(record):
 def test_another_shape_is_refused_by_the_name_of_the_file(record, write_nifti, culprit):
     write_nifti(f"{culprit}.nii.gz", np.random.default_rng(1).random((6, 8, 7)), AFFINE)
     with pytest.raises(VolumeError, match=rf"^E_GRID .*{culprit}\.nii\.gz: grid \(6, 8, 7\) is not"):
-        LoadContrastsd(["t1", "flair"], "t2")(record)
+        LoadContrastsd(["t1", "flair"], with_label=True)(record | {"target": "t2"})
 
 
 def moved(**changes: float) -> np.ndarray:
@@ -129,7 +129,7 @@ def test_rounding_of_a_hundredth_of_a_millimetre_is_accepted(record, write_nifti
 def test_a_segmentation_becomes_a_mask_and_is_empty_when_there_is_none(record, write_nifti):
     labels = np.zeros(SHAPE)
     labels[2, 3, 4], labels[3, 3, 4] = 1, 4
-    load = LoadContrastsd(["t1"], "t2", with_region=True)
+    load = LoadContrastsd(["t1"], with_label=True, with_region=True)
     assert load(record)["region"].sum() == 0
     record["label"] = write_nifti("seg.nii.gz", labels, AFFINE)
     np.testing.assert_array_equal(load(record)["region"][0], labels > 0)
@@ -140,7 +140,7 @@ def test_a_segmentation_becomes_a_mask_and_is_empty_when_there_is_none(record, w
 def test_a_segmentation_on_another_grid_is_refused(record, write_nifti):
     record["label"] = write_nifti("seg.nii.gz", np.random.default_rng(1).random(SHAPE), moved(_13=2.0))
     with pytest.raises(VolumeError, match=r"^E_GRID .*seg\.nii\.gz"):
-        LoadContrastsd(["t1"], "t2", with_region=True)(record)
+        LoadContrastsd(["t1"], with_label=True, with_region=True)(record | {"target": "t2"})
 
 
 def head_and_part_of_it(write_nifti, record, shift) -> np.ndarray:

@@ -148,7 +148,8 @@ def test_the_regression_reads_its_subjects_once_and_only_when_asked(pairs):
         image, label = pairs[record["number"]]
         return {"image": image, "label": label}
 
-    predict = fit_voxelwise_linear_on([{"number": n} for n in range(len(pairs))], preprocess)
+    records = [{"number": n, "target": "t2"} for n in range(len(pairs))]
+    predict = fit_voxelwise_linear_on(records, preprocess, ["t2"])
     assert read == []
     image = pairs[0][0][None]
     expected = fit_voxelwise_linear(pairs)(image)
@@ -161,3 +162,25 @@ def test_the_regression_reads_its_subjects_once_and_only_when_asked(pairs):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_the_linear_map_follows_its_image_to_the_gpu():
     assert VoxelwiseLinear(2)(torch.zeros(1, 2, 4, 4, device="cuda")).is_cuda
+
+
+def test_without_an_index_the_last_source_that_is_there_is_copied():
+    image = torch.rand(2, 3, 4, 4)
+    image[0, 2] = -1
+    assert torch.equal(CopySource()(image)[0, 0], image[0, 1])
+    assert torch.equal(CopySource()(image)[1, 0], image[1, 2])
+
+
+def test_every_target_has_a_regression_of_its_own_and_a_copy_where_nothing_teaches_it():
+    image = torch.rand(2, 6, 6, 6)
+    labels = {"t2": image[:1] * 0.5, "pd": 1 - image[1:]}
+    predict = fit_voxelwise_linear_on(
+        [{"target": "t2"}, {"target": "pd"}],
+        lambda record: {"image": image, "label": labels[record["target"]]},
+        ["t2", "flair", "pd"],
+    )
+    made = predict(image[None])
+    assert made.shape == (1, 3, 6, 6, 6)
+    assert torch.allclose(made[0, 0], labels["t2"][0], atol=1e-4)
+    assert torch.equal(made[0, 1], image[1])
+    assert torch.allclose(made[0, 2], labels["pd"][0], atol=1e-4)

@@ -5,23 +5,28 @@ Background is where every source is at -1. Any number of spatial axes will do.
 """
 
 import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from hmf_networks.ops.availability import available
+
 
 class CopySource(nn.Module):
-    """One of the sources, unchanged."""
+    """One of the sources, unchanged: that of the index, or the last that is there."""
 
-    def __init__(self, source_index: int = 0) -> None:
+    def __init__(self, source_index: int | None = None) -> None:
         super().__init__()
-        if source_index < 0:
+        if source_index is not None and source_index < 0:
             raise ValueError(f"source_index {source_index} is negative; sources are counted from 0")
         self.source_index = source_index
 
     def forward(self, image: Tensor) -> Tensor:
+        if self.source_index is None:
+            there = torch.arange(image.shape[1], device=image.device) * available(image)  # B S
+            return image[torch.arange(len(image)), there.argmax(dim=1)].unsqueeze(1)
         if image.shape[1] <= self.source_index:
             raise ValueError(f"source_index {self.source_index}, but the image has {image.shape[1]} sources")
         return image[:, self.source_index : self.source_index + 1]
@@ -76,16 +81,28 @@ def fit_voxelwise_linear(pairs: Iterable[tuple[Tensor, Tensor]]) -> VoxelwiseLin
 
 
 def fit_voxelwise_linear_on(
-    records: Iterable[Mapping[str, str]], preprocessing: Callable[[Any], Any]
+    records: Iterable[Mapping[str, str]], preprocessing: Callable[[Any], Any], targets: Sequence[str]
 ) -> Callable[[Tensor], Tensor]:
-    """The regression over whole training subjects; they are read when it is first called, one at a time."""
+    """A regression for each target over whole training subjects, read when it is first called, one at a time.
+
+    `records` tell their `target`. What it is called with gives (B, T, ...); of a target that no record has, a
+    copy.
+    """
 
     @functools.cache
-    def fitted() -> VoxelwiseLinear:
-        volumes = (preprocessing(record) for record in records)
-        return fit_voxelwise_linear((volume["image"], volume["label"]) for volume in volumes)
+    def fitted() -> list[nn.Module]:
+        return [
+            _fitted_or_copy([r for r in records if r["target"] == name], preprocessing) for name in targets
+        ]
 
-    return lambda image: fitted()(image)
+    return lambda image: torch.cat([model(image) for model in fitted()], dim=1)
+
+
+def _fitted_or_copy(records: Sequence[Mapping[str, str]], preprocessing: Callable[[Any], Any]) -> nn.Module:
+    volumes = (preprocessing(record) for record in records)
+    if not records:
+        return CopySource()
+    return fit_voxelwise_linear((volume["image"], volume["label"]) for volume in volumes)
 
 
 def _foreground_rows(image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:

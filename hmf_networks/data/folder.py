@@ -91,6 +91,21 @@ def keep_complete(
     return complete
 
 
+def keep_several(records: Sequence[Record], contrasts: Sequence[str], origin: Path) -> list[Record]:
+    """Records with two of the contrasts or more: one to learn from the other; a warning for each other."""
+    several = [record for record in records if sum(name in record for name in contrasts) > 1]
+    for record in records:
+        if record not in several:
+            logger.warning(
+                "subject %s left out: it has but one of %s", subject_name(record), ", ".join(contrasts)
+            )
+    if records and not several:
+        raise ValueError(
+            f"no subject in {origin} has two of {', '.join(contrasts)}: there is nothing to learn from them"
+        )
+    return several
+
+
 def wanted_contrasts(sources: Sequence[str], target: str | None) -> list[str]:
     """What a subject must have; ValueError for a name that is no contrast."""
     check_contrasts(sources)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from hmf_networks.data.datalist import PART_NAMES, Parts, read_datalist, write_datalist
-from hmf_networks.data.folder import find_subjects, keep_complete, wanted_contrasts
+from hmf_networks.data.folder import find_subjects, keep_complete, keep_several, wanted_contrasts
 from hmf_networks.naming import Record, unknown_word
 
 __all__ = ["load_or_split", "read_datalist", "read_part", "split_by_patient", "write_datalist"]
@@ -65,24 +65,28 @@ def load_or_split(
     datalist_path: str | Path,
     fractions: Sequence[float] = FRACTIONS,
     seed: int = 0,
+    *,
+    any_subset: bool = False,
 ) -> Parts:
     """The parts in the file `datalist_path`; when it is not there, split `dataset_dir` and write it.
 
     A `dataset_dir` that is itself a datalist (.json) is taken as it is, nothing is split.
+    With `any_subset` a subject needs two of the sources, not all of them and the target.
     Safe for processes that start together: each writes the same bytes, atomically, and reads them back.
     """
     dataset_dir, datalist_path = Path(str(dataset_dir)).expanduser().resolve(), Path(datalist_path)
     wanted = wanted_contrasts(sources, target)
+    keep = keep_several if any_subset else keep_complete
     if dataset_dir.is_file():
         parts = read_datalist(dataset_dir)
-        return {part: keep_complete(records, wanted, dataset_dir) for part, records in parts.items()}
+        return {part: keep(records, wanted, dataset_dir) for part, records in parts.items()}
     if datalist_path.exists():
         logger.info("split read from %s; delete it to split again", datalist_path)
     else:
-        records = find_subjects(dataset_dir, sources, target)
+        records = keep(find_subjects(dataset_dir, [] if any_subset else wanted), wanted, dataset_dir)
         write_datalist(datalist_path, split_by_patient(records, fractions=fractions, seed=seed), dataset_dir)
     parts = read_datalist(datalist_path, dataset_dir)
-    return {part: keep_complete(records, wanted, datalist_path) for part, records in parts.items()}
+    return {part: keep(records, wanted, datalist_path) for part, records in parts.items()}
 
 
 def _lot(patient: str, seed: int) -> str:

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+from hmf_networks.data.datalist import Parts
 from hmf_networks.data.folder import NUM_NAMED, find_subjects
 from hmf_networks.naming import (
     UNLISTED,
@@ -21,6 +22,36 @@ from hmf_networks.naming import (
 logger = logging.getLogger(__name__)
 
 ONLY_ASKED = ("t1c",)  # no other contrast tells where a contrast agent would go
+
+
+def shared_tasks(parts: Parts, targets: Sequence[str], *, any_subset: bool) -> Parts:
+    """The parts of a split, the records with their tasks.
+
+    But where any subset is learned from, training names none: it draws (`transforms/modality_dropout.py`).
+    """
+    tasks = {part: each_task(records, targets, any_subset=any_subset) for part, records in parts.items()}
+    return tasks | {"training": parts["training"]} if any_subset else tasks
+
+
+def each_task(records: Sequence[Record], targets: Sequence[str], *, any_subset: bool) -> list[Record]:
+    """Records with a "target", one for each contrast that is to be made and compared.
+
+    Args:
+        records: with their true contrasts.
+        targets: what the network makes.
+        any_subset: of every contrast that a record has, but ONLY_ASKED, from its others; else of all targets.
+    """
+    return [
+        task
+        for record in records
+        for name in targets
+        if _is_task(task := record | {"target": name}, targets) or not any_subset
+    ]
+
+
+def _is_task(task: Record, targets: Sequence[str]) -> bool:
+    target = task["target"]
+    return target in task and target not in ONLY_ASKED and bool(usable_sources(task, targets))
 
 
 def find_tasks(

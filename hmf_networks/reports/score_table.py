@@ -1,7 +1,7 @@
 """Score the network and what it must beat on the same volumes, under named protocols, into one table."""
 
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,19 +24,26 @@ class ScoreTable:
     Args:
         output_dir: folder of the two files.
         method: what the evaluator's network is called in the table.
-        rivals: name -> callable, sources (1, S, X, Y, Z) -> target (1, 1, X, Y, Z), both in [-1, 1]; None is
-            left out.
+        rivals: name -> callable, sources (1, S, X, Y, Z) -> targets (1, T, X, Y, Z), both in [-1, 1]; None
+            is left out.
+        targets: contrasts of the T channels.
 
     Needs image, label and pred of one volume a step in [-1, 1]; a `region` in the batch is scored as "label".
     Where the records tell a `target`, there is a table for each.
     """
 
     def __init__(
-        self, output_dir: str, *, method: str, rivals: Mapping[str, Rival | None] | None = None
+        self,
+        output_dir: str,
+        *,
+        method: str,
+        rivals: Mapping[str, Rival | None] | None = None,
+        targets: Sequence[str] = (),
     ) -> None:
         self.output_dir = Path(output_dir)
         self.method = method
         self.rivals = {name: rival for name, rival in (rivals or {}).items() if rival is not None}
+        self.targets = list(targets)
         self.rows: list[dict[str, Any]] = []
 
     def attach(self, engine: Engine) -> None:
@@ -49,7 +56,9 @@ class ScoreTable:
             predictions = {self.method: sample["pred"]}
             with torch.no_grad():
                 for name, rival in self.rivals.items():
-                    predictions[name] = rival(sample["image"][None])[0]
+                    several = rival(sample["image"][None])[0]
+                    number = self.targets.index(record["target"]) if len(several) > 1 else 0
+                    predictions[name] = several[number : number + 1]
             for method, prediction in predictions.items():
                 scores = volume_rows(prediction[0], sample["label"][0], record.get("region"))
                 who = {key: record[key] for key in ("target",) if key in record}
@@ -59,11 +68,12 @@ class ScoreTable:
     def write(self, _engine: Engine) -> None:
         write_scores(self.rows, self.output_dir / "scores.csv", self.output_dir / "scores.json")
         targets = dict.fromkeys(row.get("target", "") for row in self.rows)
-        tables = [
-            f"{target}\n{format_table(summarise(row for row in self.rows if row.get('target', '') == target))}"
-            for target in targets
-        ]
+        tables = [self._table(target) for target in targets]
         logger.info("scores written to %s\n\n%s", self.output_dir / "scores.csv", "\n".join(tables))
+
+    def _table(self, target: str) -> str:
+        rows = [row for row in self.rows if row.get("target", "") == target]
+        return f"{target}\n{format_table(summarise(rows))}" if target else format_table(summarise(rows))
 
 
 def volume_rows(

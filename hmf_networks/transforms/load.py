@@ -10,7 +10,15 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform, ResampleToMatch
 from numpy.typing import NDArray
 
-from hmf_networks.naming import TWICE, UNLISTED, check_contrasts, check_switch, usable_sources
+from hmf_networks.naming import (
+    CONTRASTS,
+    TWICE,
+    UNLISTED,
+    check_contrasts,
+    check_switch,
+    targets_of,
+    usable_sources,
+)
 from hmf_networks.nifti.codes import VolumeError
 from hmf_networks.nifti.files import volume_state
 from hmf_networks.nifti.geometry import grid_difference
@@ -34,10 +42,10 @@ class LoadContrastsd(MapTransform):
 
     Args:
         sources: contrasts in the order the network expects them, e.g. ["t1", "flair"].
-        target: contrast to learn or to compare with; None when it is to be synthesised.
         any_subset: a record needs only some of the sources. The channels of the others are zeros, as are
             those of what is to be made of it (`naming.targets_of`), whether it has them or not.
         given: only these sources may be used, the others count as missing; None for all.
+        with_label: read what is to be made, the record's "target", as `label`, where it names one.
         with_region: read the record's segmentation as `region` (1, X, Y, Z), boolean; zeros when it has none.
         regrid: bring files on other grids onto that of the first source (linear, its background around it);
             without it they are refused.
@@ -55,22 +63,21 @@ class LoadContrastsd(MapTransform):
     def __init__(
         self,
         sources: Sequence[str],
-        target: str | None = None,
         *,
         any_subset: bool = False,
         given: Sequence[str] | None = None,
+        with_label: bool = False,
         with_region: bool = False,
         regrid: bool = False,
         volume: int | None = None,
         max_voxels: int = MAX_VOXELS,
     ) -> None:
-        super().__init__(keys=[*sources, *([target] if target else [])])
+        super().__init__(keys=sources)
         self.sources = tuple(sources)
-        self.target = target
         self.any_subset = check_switch("any_subset", any_subset)
         check_contrasts(given or [])
         self.given = given
-        self.with_region = with_region
+        self.with_label, self.with_region = with_label, with_region
         self.regrid = check_switch("regrid", regrid)
         self.volume, self.max_voxels = volume, max_voxels
 
@@ -80,17 +87,17 @@ class LoadContrastsd(MapTransform):
         first_path = record[used[0]]
         first = self._read(first_path)
         _check_plane(first, first_path)
-        volumes = {used[0]: first.values}
-        for name in [*used[1:], *([self.target] if self.target else [])]:
+        volumes, learned = {used[0]: first.values}, self._learned(record)
+        for name in [*used[1:], *learned]:
             volumes[name] = self._on_grid(self._read(record[name]), record[name], first).values
         channels = [volumes[name] if name in used else np.zeros_like(first.values) for name in self.sources]
         meta = {"filename_or_obj": str(first_path), "original_affine": first.affine}
-        sample = {key: value for key, value in record.items() if key not in (*self.keys, "label")}
+        sample = {key: value for key, value in record.items() if key not in (*CONTRASTS, "label")}
         sample["image"] = _tensor(channels, first.affine, meta)
         sample["source_names"], sample["source_paths"] = used, [str(record[name]) for name in used]
         sample["source_states"] = states
-        if self.target:
-            sample["label"] = _tensor([volumes[self.target]], first.affine, meta)
+        if learned:
+            sample["label"] = _tensor([volumes[name] for name in learned], first.affine, meta)
         if self.with_region:
             sample["region"] = _tensor([self._region(record, first)], first.affine, meta)
         return sample
@@ -103,16 +110,20 @@ class LoadContrastsd(MapTransform):
         if TWICE in record:
             raise VolumeError("E_AMBIGUOUS", subject, f"it has {record[TWICE]}")
         known = {str(key): value for key, value in record.items()}
-        sources = [name for name in self.sources if name != self.target]
-        used = usable_sources(known, sources, self.given)
-        missing = [name for name in sources if name not in used]
+        used = usable_sources(known, self.sources, self.given)
+        missing = [name for name in self.sources if name not in used]
         if self.any_subset:
-            missing = [] if used else usable_sources(dict.fromkeys(sources, "") | known, sources, self.given)
-        missing += [self.target] if self.target and self.target not in record else []
+            could = dict.fromkeys(self.sources, "") | known
+            missing = [] if used else usable_sources(could, self.sources, self.given)
+        missing += [name for name in self._learned(record) if name not in record]
         if missing or not used:
             cure = "add the file or change the contrasts"
             raise VolumeError("E_MISSING", subject, f"it has no {', '.join(missing) or 'source'}", cure)
         return used
+
+    def _learned(self, record: Mapping[Hashable, Any]) -> list[str]:
+        """What becomes the label."""
+        return targets_of({str(key): value for key, value in record.items()}) if self.with_label else []
 
     def _read(self, path: str) -> _Placed:
         return _Placed(*read_volume(path, volume=self.volume, max_voxels=self.max_voxels), Path(path).name)

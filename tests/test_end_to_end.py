@@ -14,6 +14,8 @@ import torch
 from monai.bundle import ConfigWorkflow
 from PIL import Image
 
+from tests.heads import ball_labels
+
 CONFIGS = Path(__file__).parent.parent / "bundle" / "configs"
 TINY = {
     "network_def#width": 4,
@@ -88,10 +90,11 @@ def test_evaluation_scores_the_network_and_its_rivals_under_named_protocols(trai
         rows = list(csv.DictReader(file))
     assert {row["method"] for row in rows} == {"HMF-MambaINR", "voxelwise linear", "copy of the last source"}
     assert {row["protocol"] for row in rows} == {"volume", "affine", "slice"}
+    assert {row["target"] for row in rows} == {"t1", "t2", "flair"}  # what the patients have, but t1c
     brain = {
         row["method"]: float(row["psnr"])
         for row in rows
-        if (row["protocol"], row["region"]) == ("volume", "brain")
+        if (row["protocol"], row["region"], row["target"]) == ("volume", "brain", "t2")
     }
     assert brain["voxelwise linear"] > brain["copy of the last source"]
     assert json.loads((trained / "scores.json").read_text())["summary"]
@@ -99,6 +102,7 @@ def test_evaluation_scores_the_network_and_its_rivals_under_named_protocols(trai
 
 def test_inference_writes_the_missing_contrast_on_the_grid_of_the_first_source(trained, simulated, tmp_path):
     arguments = {"dataset_dir": str(simulated), "ckpt_path": str(trained / "models" / "model.pt"), **TINY}
+    arguments["target"] = "t2"
     run(["inference.json"], "inference", output_dir=str(tmp_path / "out"), **arguments)
     for patient in sorted(path for path in simulated.iterdir() if path.is_dir()):
         name = patient.name.rsplit("-", 1)[0] + "_000"
@@ -122,6 +126,40 @@ def test_inference_writes_the_missing_contrast_on_the_grid_of_the_first_source(t
     with pytest.raises(RuntimeError) as refused:  # MONAI wraps our FileExistsError
         run(["inference.json"], "inference", output_dir=str(tmp_path / "out"), **arguments)
     assert "exist already" in f"{refused.value.__cause__}{refused.value.__context__}{refused.value}"
+
+
+def test_a_fixed_task_trains_evaluates_and_synthesises_from_the_same_overlay(simulated, tmp_path):
+    task = "tasks/brats_t2_flair_to_t1.json"
+    arguments = {"dataset_dir": str(simulated), "output_dir": str(tmp_path / "run")}
+    short = SHORT | {"decay_epochs": 0, "slices_per_volume": 2}
+    run(["train.json", task], "training", **arguments, **short)
+    about = json.loads((tmp_path / "run" / "models" / "model.json").read_text())
+    assert (about["sources"], about["targets"], about["any_subset"]) == (["t2", "flair"], ["t1"], False)
+    run(["train.json", task, "evaluate.json"], "evaluating", **arguments, **short)
+    with (tmp_path / "run" / "scores.csv").open() as file:
+        assert {row["target"] for row in csv.DictReader(file)} == {"t1"}
+    arguments |= {"output_dir": str(tmp_path / "out"), "ckpt_path": str(tmp_path / "run/models/model.pt")}
+    run(["inference.json", task], "inference", **arguments, **TINY)
+    assert len(list((tmp_path / "out").rglob("*_t1_synth.nii.gz"))) == 4
+
+
+def test_training_needs_no_scan_where_there_are_label_maps(tmp_path):
+    maps = tmp_path / "maps"
+    maps.mkdir()
+    for name in ("a", "b"):
+        image = nibabel.Nifti1Image(ball_labels().astype(np.uint16), np.eye(4))
+        nibabel.save(image, maps / f"{name}.nii.gz")
+    settings = SHORT | {
+        "pixel_mm": 1.0,
+        "slices_per_map": 4,
+        "validation_slices": 2,
+        "maps#counts": [1, 1, 0],
+    }
+    settings.pop("split")
+    arguments = {"labels_dir": str(maps), "output_dir": str(tmp_path / "run")}
+    run(["train.json", "simulated.json"], "training", **arguments, **settings)
+    weights = torch.load(tmp_path / "run" / "models" / "model.pt")
+    assert all(value.isfinite().all() for value in weights.values())
 
 
 @pytest.mark.slow

@@ -89,6 +89,27 @@ def load_or_split(
     return {part: keep(records, wanted, datalist_path) for part, records in parts.items()}
 
 
+def named_patients(dataset_dir: str | Path, training: Sequence[str], validation: Sequence[str] = ()) -> Parts:
+    """Parts by the names of patients; all others of the folder are testing.
+
+    Raises:
+        ValueError: a patient is not there, or in two parts.
+    """
+    records = find_subjects(dataset_dir, [])
+    known = {record["patient"] for record in records}
+    for patient in (*training, *validation):
+        if patient not in known:
+            raise ValueError(unknown_word("patient", patient, sorted(known)))
+    both = set(training) & set(validation)
+    if both:
+        raise ValueError(f"patient {sorted(both)[0]} is in training and validation; choose one")
+    part = dict.fromkeys(training, "training") | dict.fromkeys(validation, "validation")
+    return {
+        name: [record for record in records if part.get(record["patient"], "testing") == name]
+        for name in PART_NAMES
+    }
+
+
 def _lot(patient: str, seed: int) -> str:
     """A patient's lot in the draw; by hash, so that no library version can change a split."""
     return hashlib.sha256(f"{seed}/{patient}".encode()).hexdigest()

@@ -107,6 +107,7 @@ class PlanesToGridd(MapTransform):
         size: plane size, e.g. [256, 256].
         plane: see `slice_axis`; the slice axis becomes the last.
         box: first cut out the box around the signal of the first key.
+        finer: so many pixels in the place of one, along both axes, over the same field.
     """
 
     def __init__(
@@ -117,10 +118,12 @@ class PlanesToGridd(MapTransform):
         size: Sequence[int] = (256, 256),
         plane: str = "axial",
         box: bool = False,
+        finer: int = 1,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.pixel_mm, self.size, self.plane = pixel_mm, (int(size[0]), int(size[1])), plane
+        self.pixel_mm, self.plane = pixel_mm / finer, plane
+        self.size = (int(size[0]) * finer, int(size[1]) * finer)
         self.box = check_switch("foreground_box", box)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:

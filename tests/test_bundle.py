@@ -63,7 +63,17 @@ def test_what_is_validated_and_saved_is_the_average_and_not_the_network_in_train
 
 def test_training_and_inference_describe_the_same_network_and_planes():
     train, inference = read("train.json"), read("inference.json")
-    for key in ("network_def", "sources", "target", "pixel_mm", "plane", "plane_size"):
+    same = (
+        "network_def",
+        "sources",
+        "targets",
+        "any_subset",
+        "pixel_mm",
+        "plane",
+        "plane_size",
+        "foreground_box",
+    )
+    for key in same:
         assert train[key] == inference[key], key
 
 

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,39 @@ def test_the_network_is_scored_as_its_files_are_and_for_its_own_task_alone(
     difference = scores["HMF-MambaINR"] - scores["voxelwise linear"]
     assert f"t1+flair->t2: as it is {difference:+.2f} dB, no" in said
     assert found["settings"]["weights_sha256"] == file_hash(small_weights)
+
+
+def test_any_to_any_weights_do_every_task_from_its_sources_alone(measure, patients, any_weights, tmp_path):
+    who = ("--bids", patients, "--fitted-on", *THE_OTHERS, "--held-out", ALONE)
+
+    found, _ = measure("--weights", any_weights, *who, "--keep", tmp_path / "kept", "--device", "cpu")
+
+    tasks = found["settings"]["tasks"]
+    assert [row["task"] for row in found["rows"] if row["method"] == "HMF-MambaINR"] == [
+        task
+        for task in tasks
+        for _ in range(4)  # two protocols, two regions
+    ]
+    manifests = [json.loads(path.read_text()) for path in (tmp_path / "kept").glob("*/manifest.json")]
+    outputs = [output for manifest in manifests for output in manifest["outputs"].values()]
+    made = sorted(f"{'+'.join(output['sources'])}->{output['target']}" for output in outputs)
+    assert made == sorted(tasks)
+
+
+@pytest.mark.skipif(find_spec("itk") is None, reason="needs itk, extra `prepare`")
+def test_brats_is_scored_as_it_is_and_with_registered_truths(measure, patients, simulated):
+    who = ("--bids", patients, "--fitted-on", ALONE, "--held-out", "sim002", "--brats", simulated)
+
+    found, said = measure("--no-network", *who)
+
+    rows = [row for row in found["rows"] if row["task"] == "t2->t1"]
+    variants = {(row["data"], row["variant"]) for row in rows}
+    assert variants == {("bids", "as it is"), ("brats", "as it is"), ("brats", "registered")}
+    assert len(found["registrations"]) == 4 * 3  # t2 onto t1, t1 onto t2, flair onto t1
+    assert (
+        max(abs(mm) for entry in found["registrations"] for mm in entry["shift_mm"]) < 0.5
+    )  # of a voxel of 4
+    assert said.count("t2->t1, protocol volume, 5 patients, ") == 2
 
 
 @pytest.mark.parametrize(

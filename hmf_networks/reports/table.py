@@ -36,8 +36,8 @@ def write_scores(
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=[*KEYS, *extras, *METRICS], restval="", lineterminator="\n")
     writer.writeheader()
-    writer.writerows(_strict(rows))
-    content = _strict({"confidence": CONFIDENCE, "rows": rows, "summary": summarise(rows), **(more or {})})
+    writer.writerows(strict(rows))
+    content = strict({"confidence": CONFIDENCE, "rows": rows, "summary": summarise(rows), **(more or {})})
     json_text = (
         json.dumps(content, indent=1, allow_nan=False) + "\n"
     )  # may refuse: before anything is written
@@ -139,14 +139,14 @@ def _interval(score: Row, digits: int) -> str:
     return "-" if "-" in (low, high) else f"{low} to {high}"
 
 
-def _strict(value: Any) -> Any:
+def strict(value: Any) -> Any:
     """The same data with what strict JSON cannot say replaced: nan by null, inf by "inf"."""
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, Mapping):
-        return {key: _strict(item) for key, item in value.items()}
+        return {key: strict(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_strict(item) for item in value]
+        return [strict(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None if math.isnan(value) else str(float(value))
     return value

@@ -116,9 +116,9 @@ def test_every_subject_gives_the_same_number_of_slices_and_only_brain(brain):
 
 def test_a_slice_counts_as_brain_from_a_fair_share_of_the_fullest():
     image = torch.full((2, 10, 10, 4), -1.0)
-    image[0, :, :, 1] = 0.0
-    image[1, :4, :4, 2] = 0.0  # 16 of 100 pixels, and only in the second source
-    image[0, :3, :4, 3] = 0.0  # 12 of 100
+    image[:, :, :, 1] = 0.0
+    image[:, :4, :4, 2] = 0.0  # 16 of 100 pixels
+    image[:, :3, :4, 3] = 0.0  # 12 of 100
     assert brain_slices(image).tolist() == [1, 2]
 
 
@@ -221,3 +221,10 @@ def test_planes_of_the_box_are_those_of_a_volume_cut_by_hand():
     )
     assert torch.equal(boxed["image"], by_hand["image"])
     assert torch.equal(boxed["label"], by_hand["label"])
+
+
+def test_a_slice_counts_where_every_contrast_that_is_there_has_signal():
+    volume = torch.full((3, 4, 4, 6), -1.0)
+    volume[0, ..., 1:6] = 0.5
+    volume[2, ..., 0:4] = 0.5  # the second contrast is missing
+    assert brain_slices(volume).tolist() == [1, 2, 3]

@@ -16,6 +16,7 @@ from scipy.ndimage import zoom
 from hmf_networks.naming import CONTRASTS
 from hmf_networks.nifti.geometry import upright
 from hmf_networks.nifti.read import read_volume
+from hmf_networks.ops.availability import available
 from hmf_networks.physics.fields import Floats
 from hmf_networks.physics.head import Head, make_head
 from hmf_networks.physics.scanner import draw_scan, percentiles, scaled_plane, scan_plane
@@ -84,7 +85,7 @@ class SimulateContrastsd(RandomizableTransform, MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         rng = np.random.default_rng(self.R.randint(2**31))
         while (drawn := self._simulate(rng, data[self.keys[0]])) is None:
-            pass  # beside the head
+            pass  # beside the head, or where some contrast shows nothing
         sample: dict[Hashable, Any] = dict(drawn.items())
         return sample
 
@@ -117,7 +118,8 @@ class SimulateContrastsd(RandomizableTransform, MapTransform):
             ]
         )
         planes = label if self.fine_label else _coarse(label)
-        return {"image": torch.from_numpy(np.stack(image)), "label": torch.from_numpy(planes)}
+        drawn = {"image": torch.from_numpy(np.stack(image)), "label": torch.from_numpy(planes)}
+        return drawn if all(available(several[None]).all() for several in drawn.values()) else None
 
 
 def _fine_centres(count: int) -> Floats:

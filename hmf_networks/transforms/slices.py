@@ -180,7 +180,12 @@ class KeepBrainSlicesd(MapTransform):
 
 
 def brain_slices(volume: Tensor, axis: int = 2) -> Tensor:
-    """Indices along a spatial axis of (C, X, Y, Z), in [-1, 1], of slices with a fair share of foreground."""
-    across = [a for a in range(3) if a != axis]
-    area = (volume.as_subclass(Tensor) > -1).any(dim=0).sum(dim=across)
-    return torch.nonzero(area >= max(1.0, MIN_FOREGROUND_SHARE * float(area.max()))).flatten()
+    """Indices along a spatial axis of (C, X, Y, Z), in [-1, 1], of slices with a fair share of foreground.
+
+    Every contrast that is there must have it: one may reach less far than the others.
+    """
+    across = [1 + a for a in range(3) if a != axis]
+    areas = (volume.as_subclass(Tensor) > -1).sum(dim=across)  # C slices
+    areas = areas[areas.any(dim=1)]
+    fair = areas >= (MIN_FOREGROUND_SHARE * areas.amax(dim=1, keepdim=True)).clamp(min=1)
+    return torch.nonzero(fair.all(dim=0)).flatten()

@@ -6,16 +6,17 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from hmf_networks.data.folder import find_subjects
+from hmf_networks.data.folder import find_subjects, keep_several
 from hmf_networks.data.split import (
     load_or_split,
+    named_patients,
     part_of,
     read_datalist,
     read_part,
     split_by_patient,
     write_datalist,
 )
-from hmf_networks.naming import subject_name
+from hmf_networks.naming import CONTRASTS, subject_name
 
 PARTS = ("training", "validation", "testing")
 
@@ -222,3 +223,31 @@ def test_a_part_to_evaluate_is_known_and_not_empty():
         part_of(parts, "testing")
     with pytest.raises(ValueError, match="did you mean 'testing'"):
         part_of(parts, "test")
+
+
+def test_patients_are_shared_out_by_name(simulated):
+    names = sorted({record["patient"] for record in find_subjects(simulated, [])})
+    parts = named_patients(simulated, names[:2], names[2:3])
+    assert [len(parts[part]) for part in PARTS] == [2, 1, 1]
+    with pytest.raises(ValueError, match="unknown patient"):
+        named_patients(simulated, ["nobody"])
+    with pytest.raises(ValueError, match="in training and validation"):
+        named_patients(simulated, names[:1], names[:1])
+
+
+def test_two_contrasts_are_enough_where_any_subset_is_learned_from(simulated, tmp_path):
+    parts = load_or_split(
+        simulated, CONTRASTS, None, tmp_path / "list.json", [0.5, 0.25, 0.25], any_subset=True
+    )
+    assert sum(len(records) for records in parts.values()) == 4  # none of them has PD
+
+
+def test_a_single_contrast_is_nothing_to_learn_from(tmp_path, caplog):
+    records = [
+        {"patient": "a", "session": "", "t1": "1"},
+        {"patient": "b", "session": "", "t1": "1", "t2": "2"},
+    ]
+    assert [record["patient"] for record in keep_several(records, CONTRASTS, tmp_path)] == ["b"]
+    assert "subject a left out" in caplog.text
+    with pytest.raises(ValueError, match="has two of"):
+        keep_several(records[:1], CONTRASTS, tmp_path)

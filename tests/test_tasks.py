@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from hmf_networks.data.tasks import find_tasks
+from hmf_networks.data.tasks import each_task, find_tasks, shared_tasks
 from hmf_networks.naming import CONTRASTS, usable_sources
 
 ALL = list(CONTRASTS)
@@ -96,3 +96,25 @@ def test_the_outputs_of_a_subject_stand_in_a_row_and_differ_in_nothing_else(fold
     first, *others = (task for task in find_tasks(folder, ALL, ALL) if task["patient"] == "a")
     for other in others:
         assert {key for key in first if first[key] != other[key]} == {"target"}
+
+
+def test_each_contrast_that_a_record_has_is_asked_for_from_its_others_but_t1c():
+    record = {"patient": "a", "session": "", "t1": "1", "t1c": "2", "t2": "3"}
+    tasks = each_task([record], CONTRASTS, any_subset=True)
+    assert [task["target"] for task in tasks] == ["t1", "t2"]
+    assert each_task([{"patient": "b", "t1": "1"}], CONTRASTS, any_subset=True) == []
+
+
+def test_a_fixed_task_is_asked_of_every_record():
+    records = [{"patient": name, "t1": "1", "t2": "2"} for name in "ab"]
+    assert [task["target"] for task in each_task(records, ["t2"], any_subset=False)] == ["t2", "t2"]
+
+
+def test_training_from_any_subset_names_no_target_and_the_other_parts_do():
+    record = {"patient": "a", "t1": "1", "t2": "2"}
+    parts = {"training": [record], "validation": [record], "testing": []}
+    shared = shared_tasks(parts, CONTRASTS, any_subset=True)
+    assert shared["training"] == [record]
+    assert [task["target"] for task in shared["validation"]] == ["t1", "t2"]
+    fixed = shared_tasks(parts, ["t2"], any_subset=False)
+    assert fixed["training"] == fixed["validation"] == [record | {"target": "t2"}]

@@ -318,3 +318,16 @@ def test_weights_trained_for_another_task_are_refused(tmp_path):
             load_weights(network, path, task | {key: other})
     (tmp_path / "model.json").unlink()
     load_weights(network, path, {"target": "t1"})
+
+
+def test_weights_in_half_precision_take_half_the_bytes_and_load_as_ever(tmp_path):
+    network = nn.Sequential(nn.Conv2d(8, 64, 3), nn.BatchNorm2d(64))
+    for name, half in (("whole", False), ("half", True)):
+        BestModel(str(tmp_path / name / "model.pt"), network, half=half).save()
+    sizes = [(tmp_path / name / "model.pt").stat().st_size for name in ("half", "whole")]
+    assert sizes[0] < 0.7 * sizes[1]
+    loaded = nn.Sequential(nn.Conv2d(8, 64, 3), nn.BatchNorm2d(64))
+    load_weights(loaded, str(tmp_path / "half" / "model.pt"))
+    assert loaded[0].weight.dtype == torch.float32
+    assert torch.allclose(loaded[0].weight, network[0].weight, atol=1e-3)
+    assert torch.equal(loaded[1].running_var, network[1].running_var)

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from hmf_networks.atomic import write_whole
 from hmf_networks.hashing import file_hash
-from hmf_networks.naming import check_weights
+from hmf_networks.naming import check_switch, check_weights
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +36,7 @@ class BestModel:
         network: whose weights.
         task: plain data, e.g. sources, target and pixel_mm; who loads the weights is held to it.
         hints: more plain data, for whoever builds a workflow around the weights.
+        half: matrices and kernels in half precision, for half the bytes; norms, biases and statistics are kept.
 
     model.json also holds the network's arguments and the weights' SHA-256.
     """
@@ -47,11 +48,13 @@ class BestModel:
         *,
         task: Mapping[str, Any] | None = None,
         hints: Mapping[str, Any] | None = None,
+        half: bool = False,
     ) -> None:
         self.path = Path(path)
         self.network = getattr(network, "module", network)
         self.task = task or {}
         self.hints = hints or {}
+        self.half = check_switch("half", half)
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.COMPLETED, self.save_best)
@@ -64,7 +67,8 @@ class BestModel:
     def save(self) -> None:
         if not is_first_process():
             return
-        weights = to_bytes(self.network.state_dict())
+        state = self.network.state_dict()
+        weights = to_bytes({name: _halved(value) for name, value in state.items()} if self.half else state)
         hashes = [hashlib.sha256(weights).hexdigest()]
         if self.path.exists():  # killed between the two files, the weights of before are still good
             hashes.append(file_hash(self.path))
@@ -77,6 +81,10 @@ class BestModel:
         }
         write_whole(_task_path(self.path), json.dumps(about, indent=2) + "\n")
         write_whole(self.path, weights)
+
+
+def _halved(value: Tensor) -> Tensor:
+    return value.half() if value.is_floating_point() and value.dim() > 1 else value
 
 
 class SaveUnvalidated:

@@ -36,7 +36,7 @@ class BestModel:
         network: whose weights.
         task: plain data, e.g. sources, target and pixel_mm; who loads the weights is held to it.
         hints: more plain data, for whoever builds a workflow around the weights.
-        half: matrices and kernels in half precision, for half the bytes; norms, biases and statistics are kept.
+        half: matrices and kernels in half precision, for half the bytes; norms, biases, statistics are kept.
 
     model.json also holds the network's arguments and the weights' SHA-256.
     """

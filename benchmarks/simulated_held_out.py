@@ -1,11 +1,11 @@
-"""Weights measured on simulated people whose heads they never saw: contrasts, lesions, decoding at other grids.
+"""Weights measured on simulated people whose heads they never saw: contrasts, lesions, decoding.
 
     python benchmarks/simulated_held_out.py --weights model.pt --labels DIR --maps 18 19 20 \
         --fitted-on-maps 15 16 17 --json docs/results/simulated.json
 
-Maps are named by the number that their files end in; no other file of DIR is opened. People are slabs of slices
-through their lesions, with skull and without, and the network gets their scans by `hmf synthesize`. The truth is
-what a canonical protocol would have shown without noise. `--fast` takes a tenth of the time.
+Maps are named by the number that their files end in; no other file of DIR is opened. People are slabs of
+slices through their lesions, with skull and without, and the network gets their scans as by `hmf synthesize`.
+The truth is what a canonical protocol would have shown without noise. `--fast` takes a tenth of the time.
 """
 
 import argparse
@@ -92,7 +92,7 @@ def measure(
     report: Report,
 ) -> dict[str, Any]:
     network = {"weights": options.weights, "device": options.device}
-    slab = {"num_slices": size.num_slices, "spacing_mm": size.spacing_mm}
+    slab: dict[str, Any] = {"num_slices": size.num_slices, "spacing_mm": size.spacing_mm}
     people = simulate_people(folder / "people", scored, per_map=size.people, seed=SCORED_SEED, **slab)
     fitting = simulate_people(folder / "fitted", fitted, per_map=size.fitted, seed=FITTED_SEED, **slab)
     report.add({"people": [person.told() for person in people]})
@@ -100,11 +100,11 @@ def measure(
         report.add(measure_task(task, people, fitting, folder, **network))
     for spacing_mm in size.decoded_mm:
         place = folder / f"decoded_{spacing_mm}"
-        slab = {"num_slices": size.decoded_slices, "spacing_mm": spacing_mm * size.spacing_mm}
+        slab = {"num_slices": size.decoded_slices, "spacing_mm": spacing_mm}
         slab["thickness_mm"] = size.spacing_mm
         people = simulate_people(place, scored, per_map=size.decoded, seed=DECODED_SEED, **slab)
         for task in DECODED_TASKS:
-            report.add(measure_decoding(task, people, slab["spacing_mm"], place, **network))
+            report.add(measure_decoding(task, people, spacing_mm, place, **network))
     return report.content()
 
 

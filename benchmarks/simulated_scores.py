@@ -23,10 +23,10 @@ from held_out_scores import (
 from simulated_people import Person
 from torch import Tensor
 
+from hmf_networks.data.head_phantom import LESION as LESION_LABEL
 from hmf_networks.engines.inferer import DECODE
 from hmf_networks.engines.weights import what_for
 from hmf_networks.metrics import psnr, to_unit
-from hmf_networks.data.head_phantom import LESION as LESION_LABEL
 from hmf_networks.naming import Record
 from hmf_networks.ops.coordinates import pixel_centres, sample_plane
 from hmf_networks.outputs.failure import SubjectsFailed

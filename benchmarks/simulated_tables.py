@@ -1,4 +1,4 @@
-"""What `simulated_held_out.py` measured, as means with intervals: what model card and printed tables are made of.
+"""What `simulated_held_out.py` measured, as means with intervals: what tables and model card are made of.
 
 Every interval is over people, and people of one label map are kin: with few maps it is too narrow.
 """
@@ -42,7 +42,7 @@ def lesion_summary(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 
 def decoding_summary(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """For each task and pixel size: PSNR of either way, their difference, gradient energy beside the truth's."""
+    """For each task and pixel size: PSNR of either way, their difference, and gradient energy."""
     entries = []
     for task, spacing_mm in dict.fromkeys((row["task"], row["spacing_mm"]) for row in rows):
         here = [row for row in rows if (row["task"], row["spacing_mm"]) == (task, spacing_mm)]

@@ -353,7 +353,7 @@ def _add_card(commands: Commands) -> None:
     card = commands.add_parser(
         "card",
         help="hold the bundle's model card to what was measured",
-        description="The tables of the model card come from results files; its other figures must be in them.",
+        description="Tables of the model card come from results files; its other figures must be in them.",
         epilog="Ends with 0 where all agree, with 2 where something does not: it is named with its line.",
     )
     wanted = card.add_mutually_exclusive_group(required=True)

@@ -1,7 +1,7 @@
 """Figures in the prose of a model card: each must be one that a table of the results prints, rounded or not.
 
-Prose is what lies outside marked tables, code and comments. A figure is a number before "dB", a decimal after the word
-SSIM within its sentence, or a number of seconds before "s".
+Prose is what lies outside marked tables, code and comments. A figure is a number before "dB", a decimal after
+the word SSIM within its sentence, or a number of seconds before "s".
 """
 
 import re

@@ -1,7 +1,7 @@
-"""The model card says what was measured and nothing else: its tables are made of results files, its figures held to them.
+"""A model card that says what was measured and nothing else: results files make its tables, back its figures.
 
-A table lies between `<!-- results: NAME [VIEW] -->` and `<!-- end -->`, see `results.VIEWS`; without its file it says
-NOT_YET. The `eval_metrics` of metadata.json come from the same files.
+A table lies between `<!-- results: NAME [VIEW] -->` and `<!-- end -->`, see `results.VIEWS`; without its file
+it says NOT_YET. The `eval_metrics` of metadata.json come from the same files.
 """
 
 import json
@@ -57,7 +57,7 @@ def write_card(bundle: Path, results_dir: Path) -> None:
 
 
 def eval_metrics(results: Results) -> dict[str, Any]:
-    """Of the network, protocol `volume`, in the brain: {file: {who: {task: {"psnr_db", "ssim", "num_subjects"}}}}."""
+    """The network in the brain, protocol `volume`: {file: {who: {task: {"psnr_db", "ssim", ...}}}}."""
     metrics: dict[str, Any] = {}
     for name in IN_METADATA:
         for who, brain, _ in score_entries(results[name], "volume") if name in results else ():

@@ -1,4 +1,4 @@
-"""The results files of the benchmarks, as the model card is made of them: what was measured, and of which weights."""
+"""The results files of the benchmarks, which a model card is made of: what was measured, of which weights."""
 
 import json
 from collections.abc import Iterator, Mapping

@@ -6,7 +6,7 @@
 The second way is what a user waits for: one cold process of `hmf synthesize` with these weights on two cores,
 from start to end, and the most memory it held (`cold_start.py`).
 
-The first way: DIR is a folder with one subject that has T1 and FLAIR, e.g. of `hmf simulate DIR --subjects 1`;
+The first way: DIR is a folder of one subject that has T1 and FLAIR, e.g. of `hmf simulate DIR --subjects 1`;
 from these the target is made or, without one, all that is missing. `--copies 20` does so twenty times, to see
 whether memory grows. Weights are random: time does not depend on them.
 `floor` is the same run with the scans and the INRB taken out of the network. Of several subjects, reading and

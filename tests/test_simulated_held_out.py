@@ -40,7 +40,7 @@ def measure(monkeypatch, tmp_path, capsys):
     def run(*arguments: object) -> tuple[dict, str]:
         import simulated_held_out
 
-        tiny = simulated_held_out.Size(2, 1, 1, 5, 3, spacing_mm=4.0, decoded_mm=(3.0,))
+        tiny = simulated_held_out.Size(2, 1, 1, 8.0, 3, spacing_mm=4.0, decoded_mm=(3.0,))
         monkeypatch.setattr(simulated_held_out, "FAST", tiny)
         path = tmp_path / "simulated.json"
         words = ["simulated_held_out.py", "--fast", "--device", "cpu", "--json", path, *arguments]

@@ -4,6 +4,7 @@ A table lies between `<!-- results: NAME [VIEW] -->` and `<!-- end -->`, see `re
 it says NOT_YET. The `eval_metrics` of metadata.json come from the same files.
 """
 
+import contextlib
 import json
 import re
 from collections.abc import Iterator
@@ -90,7 +91,7 @@ def _wrong_tables(path: Path, results: Results) -> Iterator[str]:
 def _wrong_figures(path: Path, results: Results) -> Iterator[str]:
     card = path.read_text(encoding="utf-8")
     prose = prose_of(card, list(BLOCK.finditer(card)))
-    known = backing(card_table(content, view) for name, content in results.items() for view in VIEWS[name])
+    known = backing(_all_tables(results))
     for figure in figures_in(prose):
         if not is_backed(figure, known):
             said = f"SSIM {figure.quoted}" if figure.unit == "SSIM" else f"{figure.quoted} {figure.unit}"
@@ -123,7 +124,20 @@ def _wrong_weights(weights: Path, results_dir: Path, results: Results) -> Iterat
 
 def _table(what: str, results: Results) -> str:
     name, view = view_of(what)
-    return card_table(results[name], view) if name in results else NOT_YET
+    if name not in results:
+        return NOT_YET
+    try:
+        return card_table(results[name], view)
+    except ValueError as error:
+        raise ValueError(f"{name}.json: {error}") from error
+
+
+def _all_tables(results: Results) -> Iterator[str]:
+    """Those that can be made: a run that was cut short has not all of them."""
+    for name, content in results.items():
+        for view in VIEWS[name]:
+            with contextlib.suppress(ValueError):
+                yield card_table(content, view)
 
 
 def _block(what: str, results: Results) -> str:

@@ -79,6 +79,8 @@ def _scores(protocol: str) -> Callable[[Content], tuple[str, Lines]]:
 def _lesions(content: Content) -> tuple[str, Lines]:
     lines = [["task", "who", "method", "n", "lesions PSNR dB", "rest of the brain dB", "difference dB"]]
     for entry in content["lesions"]:
+        if entry["method"].startswith(COPIES):
+            continue
         cells = [score_cell(entry[key], 2) for key in ("lesion", "rest", "difference")]
         lines.append([entry["task"], entry["group"], entry["method"], str(entry["num_subjects"]), *cells])
     return f"PSNR of lesions and of the rest of the brain, protocol volume{_of_weights(content)}", lines

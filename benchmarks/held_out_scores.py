@@ -3,7 +3,7 @@
 Shapes: volumes (X, Y, Z) in RAS+, images (S, X, Y, Z); both in [-1, 1], scaled as in training.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -28,7 +28,6 @@ from hmf_networks.transforms.intensity import OUTPUT_MAXIMUM
 
 BUNDLE = Path(__file__).parent.parent / "bundle"
 PROTOCOLS = ("volume", "affine")
-REGIONS = ("brain", "whole")
 NUM_REMEMBERED = 12  # volumes, of 70 MB each
 
 
@@ -59,6 +58,13 @@ class Scan(NamedTuple):
     variants: tuple[str, ...] = (AS_IT_IS,)
 
 
+def as_usual(prediction: Upright, truth: Truth, _record: Record) -> list[dict[str, Any]]:
+    return score(prediction, truth, PROTOCOLS)
+
+
+Scorer = Callable[[Upright, Truth, Record], list[dict[str, Any]]]
+
+
 class Measurement:
     """Collects what was found, as plain data.
 
@@ -68,6 +74,7 @@ class Measurement:
         folder: for synthesised volumes and registered truths.
         weights: of the network; None leaves it out.
         device: where it computes.
+        scorer: what is said of a prediction: rows {"protocol", "region", "psnr", ...}.
     """
 
     def __init__(
@@ -78,9 +85,10 @@ class Measurement:
         *,
         weights: Path | None,
         device: str,
+        scorer: Scorer = as_usual,
     ) -> None:
         self.fitting, self.scans, self.folder = fitting, scans, folder
-        self.weights, self.device = weights, device
+        self.weights, self.device, self.scorer = weights, device, scorer
         self.found: dict[str, Any] = {"rows": [], "regressions": [], "registrations": [], "skipped": []}
         self._registered: set[Path] = set()
 
@@ -96,7 +104,7 @@ class Measurement:
         rows: list[dict[str, Any]] = []
         for scan in scans:
             subject = subject_name(scan.record)
-            rivals = Rivals(task, regressions[scan.fitted_on], volumes.get(subject))
+            rivals = Rivals(task, regressions[scan.fitted_on], volumes.get(subject), self.scorer)
             for variant in scan.variants:
                 with self._named(f"{task}, {subject}, {variant}"):
                     scored = rivals.scored(scan.record, self._truth(task, scan.record, variant))
@@ -132,16 +140,12 @@ class Measurement:
         if self.weights is None or not scans:
             return {}
         folder = self.folder / f"{'_'.join(task.sources)}_to_{task.target}"
-        keys = ("patient", "session", *task.sources)
-        given = [{key: scan.record[key] for key in keys} for scan in scans]
-        datalist = folder / "given.json"
-        write_datalist(datalist, {"testing": given}, folder)
+        records = [scan.record for scan in scans]
         try:
-            run_network(self.weights, datalist, folder, task, self.device)
+            run_network(self.weights, records, folder, task, self.device)
         except (SubjectsFailed, ValueError, OSError) as error:
             self._skip(f"{task}, network: {error}")
-        paths = {subject_name(record): folder / output_path(record, task.target) for record in given}
-        return {subject: path for subject, path in paths.items() if path.is_file()}
+        return volumes_in(folder, records, task)
 
     def _truth(self, task: Task, record: Record, variant: str) -> Truth:
         if variant == AS_IT_IS:
@@ -178,13 +182,14 @@ class Rivals(NamedTuple):
     task: Task
     regression: VoxelwiseLinear | None
     volume_path: Path | None
+    scorer: Scorer
 
     def scored(self, record: Record, truth: Truth) -> list[dict[str, Any]]:
         """Rows {"method", "protocol", "region", "psnr", ...}."""
         return [
             {"method": method, **row}
             for method, prediction in self._predictions(record, truth)
-            for row in score(prediction, truth, PROTOCOLS)
+            for row in self.scorer(prediction, truth, record)
         ]
 
     def _predictions(self, record: Record, truth: Truth) -> Iterator[tuple[str, Upright]]:
@@ -197,10 +202,22 @@ class Rivals(NamedTuple):
             yield f"{COPY}{source}", as_written(CopySource(index)(image), truth)
 
 
-def run_network(weights: Path, records: Path, folder: Path, task: Task, device: str) -> None:
-    """As `hmf synthesize`. The records name the sources and no other scan: none can be looked at."""
-    overrides = {"given": list(task.sources), "preview": False, "skip_existing": True}
-    synthesize(BUNDLE, weights, records, folder, task.target, device=device, overrides=overrides)
+def run_network(
+    weights: Path, records: Sequence[Record], folder: Path, task: Task, device: str, **more: str
+) -> None:
+    """As `hmf synthesize`, with `more` keys. It is told of the sources and of no other scan."""
+    given = [{key: record[key] for key in ("patient", "session", *task.sources)} for record in records]
+    datalist = folder / "given.json"
+    write_datalist(datalist, {"testing": given}, folder)
+    overrides = {"given": list(task.sources), "preview": False, "skip_existing": True, **more}
+    synthesize(BUNDLE, weights, datalist, folder, task.target, device=device, overrides=overrides)
+
+
+def volumes_in(folder: Path, records: Sequence[Record], task: Task) -> dict[str, Path]:
+    """Subject -> what the network wrote of it."""
+    given = [{key: record[key] for key in ("patient", "session")} for record in records]
+    paths = {subject_name(record): folder / output_path(record, task.target) for record in given}
+    return {subject: path for subject, path in paths.items() if path.is_file()}
 
 
 def unfit(weights: Path, task: Task) -> str:

@@ -24,12 +24,17 @@ def describe() -> dict[str, Any]:
 
 
 def report(
-    title: str, columns: Sequence[str], rows: Mapping[str, Mapping[str, float]], path: Path | None
+    title: str,
+    columns: Sequence[str],
+    rows: Mapping[str, Mapping[str, float]],
+    path: Path | None,
+    **more: Any,
 ) -> None:
-    """Print the rows' `columns` as a Markdown table; write everything as JSON to `path`."""
+    """Print the rows' `columns` as a Markdown table; write everything, and `more`, as JSON to `path`."""
     print(f"{title}\n{describe()}\n")
     print(f"| | {' | '.join(columns)} |\n|---|{'--:|' * len(columns)}")
     for name, row in rows.items():
         print(f"| {name} | {' | '.join(f'{row[column]:.3g}' for column in columns)} |")
     if path is not None:
-        path.write_text(json.dumps({"title": title, "machine": describe(), "rows": rows}, indent=1) + "\n")
+        content = {"title": title, **more, "machine": describe(), "rows": rows}
+        path.write_text(json.dumps(content, indent=1) + "\n")

@@ -1,10 +1,14 @@
 """One subject from a cold start to its files on disk, by phases, through `inference.json`.
 
     python benchmarks/volume.py DIR [--width 32] [--target t2] [--precision auto] [--copies 1] [--json OUT]
+    python benchmarks/volume.py [DIR] --weights MODEL.PT --sources t1 flair [--target t2] [--json OUT]
 
-DIR is a folder with one subject that has T1 and FLAIR, e.g. of `hmf simulate DIR --subjects 1`; from these
-the target is made or, without one, all that is missing. `--copies 20` does so twenty times, to see whether
-memory grows. Weights are random: time does not depend on them.
+The second way is what a user waits for: one cold process of `hmf synthesize` with these weights on two cores,
+from start to end, and the most memory it held (`cold_start.py`).
+
+The first way: DIR is a folder of one subject that has T1 and FLAIR, e.g. of `hmf simulate DIR --subjects 1`;
+from these the target is made or, without one, all that is missing. `--copies 20` does so twenty times, to see
+whether memory grows. Weights are random: time does not depend on them.
 `floor` is the same run with the scans and the INRB taken out of the network. Of several subjects, reading and
 writing happen beside the network: their seconds are not a part of the total then.
 """
@@ -129,7 +133,10 @@ def copies(folder: str, count: int, links: Path) -> list[dict[str, str]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("dataset_dir")
+    parser.add_argument("dataset_dir", nargs="?")
+    parser.add_argument("--weights", type=Path, metavar="MODEL.PT", help="time `hmf synthesize` with these")
+    parser.add_argument("--sources", nargs="+", default=["t1", "flair"], help="with --weights")
+    parser.add_argument("--repeats", type=int, default=1, help="with --weights: the median is told")
     parser.add_argument("--width", type=int, default=32)
     parser.add_argument("--target", help="one contrast; by default all that is missing")
     parser.add_argument("--precision", default="auto")
@@ -138,6 +145,13 @@ def main() -> None:
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--floor", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.weights is not None:
+        from cold_start import measure
+
+        measure(options)
+        return
+    if options.dataset_dir is None:
+        parser.error("name a DIR, or --weights")
     if options.child:
         run_once(options)
         return

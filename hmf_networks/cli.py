@@ -96,6 +96,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_synthesize,
         _add_evaluate,
         _add_picture,
+        _add_card,
         _add_cost,
         _add_info,
     ):
@@ -346,6 +347,34 @@ def _picture(options: argparse.Namespace) -> None:
             raise ValueError(f"{name!r} is not NAME=FILE, e.g. t2=patient_t2.nii.gz")
     draw_files({name: path for name, _, path in pairs}, options.output)
     logger.info("picture: %s", options.output)
+
+
+def _add_card(commands: Commands) -> None:
+    card = commands.add_parser(
+        "card",
+        help="hold the bundle's model card to what was measured",
+        description="Tables of the model card come from results files; its other figures must be in them.",
+        epilog="Ends with 0 where all agree, with 2 where something does not: it is named with its line.",
+    )
+    wanted = card.add_mutually_exclusive_group(required=True)
+    wanted.add_argument("--check", action="store_true", help="change nothing")
+    wanted.add_argument("--write", action="store_true", help="fill tables and eval_metrics, then check")
+    card.add_argument("--bundle", type=_path, metavar="DIR", help="default: the one beside the package")
+    card.add_argument("--results", type=_path, metavar="DIR", help="default: docs/results beside the bundle")
+    card.set_defaults(run=_card)
+
+
+def _card(options: argparse.Namespace) -> int:
+    from hmf_networks.reports.model_card import check_card, write_card
+
+    bundle = options.bundle or Path(__file__).parent.parent / "bundle"
+    results = options.results or bundle.parent / "docs" / "results"
+    if options.write:
+        write_card(bundle, results)
+    faults = check_card(bundle, results)
+    for fault in faults:
+        sys.stderr.write(f"hmf card: {fault}\n")
+    return 2 if faults else 0
 
 
 def _add_cost(commands: Commands) -> None:

@@ -166,3 +166,23 @@ def test_the_command_writes_scans_and_truth_and_replaces_nothing(label_maps, tmp
 def test_thickness_belongs_to_label_maps(tmp_path, capsys):
     assert main(["simulate", str(tmp_path / "out"), "--thickness", "3"]) == 1
     assert "--labels" in capsys.readouterr().err
+
+
+def test_a_slab_is_of_the_same_person_and_meets_a_lesion(head, tmp_path):
+    """Of subject 1, whole and slab: the slab's truth is a run of slices of the whole head's."""
+    options = {"num_subjects": 4, "seed": 1, "layout": "bids", "spacing_mm": 3.0, "stripped_share": 1.0}
+    whole = simulate_heads(tmp_path / "whole", [head], **options)
+    slab = simulate_heads(tmp_path / "slab", [head], **options, num_slices=4)
+    assert any(summary["lesion_ml"] > 0 for summary in whole)
+    for one, other in zip(whole, slab, strict=True):
+        assert (one["lesion_ml"] > 0) == (other["lesion_ml"] > 0)
+        name = f"truth/derivatives/labels/{one['subject']}/anat/{one['subject']}_dseg.nii.gz"
+        labels, few = (np.asarray(nibabel.load(tmp_path / p / name).dataobj) for p in ("whole", "slab"))
+        assert few.shape == (*labels.shape[:2], 4)
+        starts = range(labels.shape[2] - 3)
+        assert any(np.array_equal(labels[..., start : start + 4], few) for start in starts)
+
+
+def test_a_slab_has_at_least_one_slice(head, tmp_path):
+    with pytest.raises(ValueError, match="num_slices is 0"):
+        simulate_heads(tmp_path, [head], num_subjects=1, seed=0, num_slices=0)

@@ -60,7 +60,7 @@ def summarise(rows: Iterable[Row], num_resamples: int = 2000, seed: int = 0) -> 
         entry: dict[str, Any] = {"method": method, "protocol": protocol, "region": region}
         entry["num_subjects"] = max(len(values) for values in scores.values())
         for metric, values in scores.items():
-            entry[metric] = _mean_and_interval(np.array(values), num_resamples=num_resamples, seed=seed)
+            entry[metric] = mean_and_interval(np.array(values), num_resamples=num_resamples, seed=seed)
         summary.append(entry)
     return summary
 
@@ -116,8 +116,8 @@ def number(value: Any) -> float:
     return math.nan if value is None or value == "" else float(value)
 
 
-def _mean_and_interval(values: np.ndarray, *, num_resamples: int, seed: int) -> dict[str, float]:
-    """The same seed for every group: methods with the same subjects are resampled alike."""
+def mean_and_interval(values: np.ndarray, *, num_resamples: int = 2000, seed: int = 0) -> dict[str, float]:
+    """{"mean", "low", "high"}; the same seed for every group: methods are resampled alike."""
     if len(values) < 2:
         return NO_SCORE | ({"mean": float(values[0])} if len(values) else {})
     picks = np.random.default_rng(seed).integers(len(values), size=(num_resamples, len(values)))

@@ -71,8 +71,9 @@ def test_masses_come_alone_and_plaques_may_come_together():
         shells = draw_shells(np.random.default_rng(seed), places)
         tissues = {number for shell in shells for number in shell.tissues}
         kinds.add(frozenset(tissues))
-        assert tissues == set(MASS) and len(shells) == 1 or tissues <= set(PLAQUE)
-    assert frozenset(MASS) in kinds and len(kinds) > 1
+        assert (tissues == set(MASS) and len(shells) == 1) or tissues <= set(PLAQUE)
+    assert frozenset(MASS) in kinds
+    assert len(kinds) > 1
 
 
 @pytest.mark.parametrize(("prob", "is_same"), [(0.0, True), (1.0, False)])

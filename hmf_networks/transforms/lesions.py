@@ -13,7 +13,6 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform, RandomizableTransform
 from torch import Tensor
 
-from hmf_networks.naming import CONTRASTS
 from hmf_networks.physics.lesions import Shells, draw_plaque_shells, draw_tumour_shells
 from hmf_networks.transforms.intensity import CLIPPED
 
@@ -67,10 +66,12 @@ def with_lesions(planes: Tensor, rng: np.random.Generator, pixel_mm: float) -> T
     if len(places) == 0:
         return planes
     unit = (planes + 1) / 2
-    tissue = [channel[channel > 0].median() if (channel > 0).any() else channel.new_zeros(()) for channel in unit]
+    tissue = [
+        channel[channel > 0].median() if (channel > 0).any() else channel.new_zeros(()) for channel in unit
+    ]
     lines, columns = (torch.arange(size) * pixel_mm for size in signal.shape)
-    points = torch.stack([*torch.meshgrid(lines, columns, indexing="ij"), torch.zeros(signal.shape)])
-    points = points.flatten(1).numpy()
+    grid = torch.stack([*torch.meshgrid(lines, columns, indexing="ij"), torch.zeros(signal.shape)])
+    points = grid.flatten(1).numpy()
     for shells in draw_shells(rng, places.numpy() * pixel_mm):
         near, shares = shells.at(points)
         for number, share in zip(shells.tissues, shares, strict=True):

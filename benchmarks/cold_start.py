@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 from held_out import versions
-from machine import report
+from machine import describe, report
 from scipy.ndimage import zoom
 
 from hmf_networks.data.phantom_files import write_nifti
@@ -35,6 +35,7 @@ def measure(options: argparse.Namespace) -> None:
     except (ValueError, OSError) as error:
         raise SystemExit(f"volume.py: {error}") from None
     cores = sorted(os.sched_getaffinity(0))[:NUM_CORES]
+    machine = describe() | {"threads": len(cores)}
     with tempfile.TemporaryDirectory() as temporary:
         scans = Path(options.dataset_dir or ellipsoid_head(Path(temporary, "scans"), options.sources))
         runs = [
@@ -55,7 +56,8 @@ def measure(options: argparse.Namespace) -> None:
     }
     title = f"`hmf synthesize` from a cold start, {made}, {head}, {len(cores)} CPU cores"
     rows = {"hmf synthesize": row}
-    report(title, list(row), rows, options.json, settings=settings, versions=versions(), runs=runs)
+    about = {"settings": settings, "versions": versions(), "machine": machine, "runs": runs}
+    report(title, list(row), rows, options.json, **about)
 
 
 def command(options: argparse.Namespace, scans: Path, output: Path) -> list[str]:

@@ -31,10 +31,11 @@ def report(
     **more: Any,
 ) -> None:
     """Print the rows' `columns` as a Markdown table; write everything, and `more`, as JSON to `path`."""
-    print(f"{title}\n{describe()}\n")
+    machine = more.pop("machine", None) or describe()
+    print(f"{title}\n{machine}\n")
     print(f"| | {' | '.join(columns)} |\n|---|{'--:|' * len(columns)}")
     for name, row in rows.items():
         print(f"| {name} | {' | '.join(f'{row[column]:.3g}' for column in columns)} |")
     if path is not None:
-        content = {"title": title, **more, "machine": describe(), "rows": rows}
+        content = {"title": title, **more, "machine": machine, "rows": rows}
         path.write_text(json.dumps(content, indent=1) + "\n")

@@ -45,7 +45,7 @@ class Size(NamedTuple):
 
 
 FULL = Size(people=3, fitted=1, decoded=1, thickness_mm=5.0, decoded_slices=10)
-FAST = Size(people=1, fitted=1, decoded=1, thickness_mm=8.0, decoded_slices=2, decoded_mm=(0.7, 1.2))
+FAST = Size(1, 1, 1, thickness_mm=8.0, decoded_slices=2, spacing_mm=2.0, decoded_mm=(0.7, 1.2))
 
 
 def main() -> None:

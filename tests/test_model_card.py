@@ -132,6 +132,7 @@ def test_metadata_gets_the_scores_and_keeps_its_form(home):
             "sha",
             "volume.json: measured of weights that it does not",
         ),
+        ("docs/results/volume.json", "settings", 'settings": {"fast": true}, "of', "measured with --fast"),
         ("bundle/models/model.pt", "weights", "others", "held_out.json: measured of weights"),
     ],
 )

@@ -37,6 +37,7 @@ def check_card(bundle: Path, results_dir: Path) -> list[str]:
         *_wrong_tables(_card_path(bundle), results),
         *_wrong_figures(_card_path(bundle), results),
         *_wrong_metrics(_metadata_path(bundle), results),
+        *_hasty_runs(results_dir, results),
         *_wrong_weights(bundle / "models" / "model.pt", results_dir, results),
     ]
 
@@ -109,6 +110,13 @@ def _wrong_metrics(path: Path, results: Results) -> Iterator[str]:
             values = f"{says.get(key, 'nothing')}, the results give {gives.get(key, 'nothing')}"
             yield f"{path}:{line}: eval_metrics, {key}: it says {values}; hmf card --write"
             return
+
+
+def _hasty_runs(results_dir: Path, results: Results) -> Iterator[str]:
+    for name, content in results.items():
+        settings = content.get("settings")
+        if isinstance(settings, dict) and settings.get("fast"):
+            yield f"{results_dir / name}.json: measured with --fast, to see that it works; measure in full"
 
 
 def _wrong_weights(weights: Path, results_dir: Path, results: Results) -> Iterator[str]:

@@ -197,9 +197,11 @@ class Rivals(NamedTuple):
             yield f"{COPY}{source}", as_written(CopySource(index)(image), truth)
 
 
-def run_network(weights: Path, records: Path, folder: Path, task: Task, device: str) -> None:
+def run_network(
+    weights: Path, records: Path, folder: Path, task: Task, device: str, **overrides: Any
+) -> None:
     """As `hmf synthesize`. The records name the sources and no other scan: none can be looked at."""
-    overrides = {"given": list(task.sources), "preview": False, "skip_existing": True}
+    overrides = {"given": list(task.sources), "preview": False, "skip_existing": True, **overrides}
     synthesize(BUNDLE, weights, records, folder, task.target, device=device, overrides=overrides)
 
 

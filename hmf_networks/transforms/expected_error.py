@@ -7,6 +7,8 @@ what a target has no entry for, "all" tells.
 Shapes: volumes (X, Y, Z), in RAS+ or turned otherwise.
 """
 
+import hashlib
+import json
 import math
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any
@@ -17,7 +19,7 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from torch import Tensor
 
-from hmf_networks.naming import targets_of
+from hmf_networks.naming import check_switch, targets_of
 from hmf_networks.transforms.intensity import OUTPUT_MAXIMUM
 from hmf_networks.transforms.slices import voxel_spacing_mm
 
@@ -102,6 +104,15 @@ def check_calibration(calibration: Any) -> Mapping[str, Any]:
             "fit it again (benchmarks/calibrate.py fit), or go without --uncertainty"
         )
     return calibration
+
+
+def named_measure(enabled: bool, calibration: Mapping[str, Any] | None = None) -> str | None:
+    """What is written as uncertainty, in a word, for the settings: with another, outputs are made again."""
+    if not check_switch("uncertainty", enabled):
+        return None
+    if calibration is None:
+        return "spread"
+    return f"calibrated {hashlib.sha256(json.dumps(calibration, sort_keys=True).encode()).hexdigest()[:16]}"
 
 
 def _of(table: Mapping[str, Any], target: str) -> Any:

@@ -143,7 +143,8 @@ def judge(scan: Features, usual: Mapping[str, Any]) -> dict[str, Any]:
     values = [scan[known[index]] for index in there]
     z = np.array([(value - one["mean"]) / one["sd"] for value, one in zip(values, about, strict=True)])
     correlation = np.array(usual["correlation"])[np.ix_(there, there)]
-    distance = float(np.sqrt(max(0.0, z @ np.linalg.solve(correlation, z)) / len(there)))
+    squared = float(z @ np.linalg.solve(correlation, z))
+    distance = math.sqrt(max(0.0, squared) / len(there))
     worst = int(np.abs(z).argmax())
     mean, reach = about[worst]["mean"], USUAL_SDS * about[worst]["sd"]
     return {

@@ -24,7 +24,8 @@ logger = logging.getLogger(__name__)
 
 QUANTILES = (10, 50, 90)  # percent
 NUM_VOXELS = 400_000  # at most, for quantiles
-LEAST_SD = 0.03  # of features whose mean is about 1: a handful of scans shows less than there is
+PRIOR_SD, PRIOR_SCANS = 0.15, 3  # of every feature: a handful of scans shows less variety than there is
+LEAST_STEP = 1e-3  # below it noise is none
 SHRINKAGE = 0.5  # of correlations towards none: features are about as many as scans
 LIMIT_QUANTILE = 0.99  # of the distances of scans that were left out
 USUAL_SDS = 2.0
@@ -53,8 +54,8 @@ def source_features(
         if both.any() and a[both].std() > 0 and b[both].std() > 0:
             found[f"{one}/{other} correlation"] = float(np.corrcoef(a[both], b[both])[0, 1])
     sizes = zip(("width", "depth", "height"), cut.shape[1:], spacing_mm, strict=True)
-    found |= {f"{extent} in dm": size * mm / 100 for extent, size, mm in sizes}
-    found["volume in l"] = float(inside.sum()) * math.prod(spacing_mm) / 1e6
+    found |= {f"log {extent} in mm": math.log(size * mm) for extent, size, mm in sizes}
+    found["log volume in ml"] = math.log(float(inside.sum()) * math.prod(spacing_mm) / 1e3)
     found["log pixel in mm"] = math.log(float(np.median(spacing_mm)))
     found["log slice in mm"] = math.log(max(spacing_mm))
     return found
@@ -75,7 +76,8 @@ def _of_one(name: str, channel: NDArray[np.float32]) -> Features:
             steps.append(float(np.abs(after - here)[alike].mean()))
             bends.append(float(np.median(np.abs(before - 2 * here + after)[alike])))
     if steps:  # of the finest axis
-        found[f"{name} contrast of neighbours"], found[f"{name} noise"] = min(steps), min(bends)
+        found[f"{name} log contrast of neighbours"] = math.log(max(min(steps), LEAST_STEP))
+        found[f"{name} log noise"] = math.log(max(min(bends), LEAST_STEP))
     return found
 
 
@@ -106,7 +108,8 @@ def _usual(scans: Sequence[Features]) -> dict[str, Any]:
     names = sorted({name for scan in scans for name in scan})
     table = np.array([[scan.get(name, math.nan) for name in names] for scan in scans])
     mean = np.nanmean(table, axis=0)
-    sd = np.sqrt(np.nanvar(table, axis=0) + LEAST_SD**2)
+    count = np.isfinite(table).sum(axis=0)
+    sd = np.sqrt((np.nanvar(table, axis=0) * count + PRIOR_SD**2 * PRIOR_SCANS) / (count + PRIOR_SCANS))
     z = np.nan_to_num((table - mean) / sd)  # what a scan lacks is as usual
     correlation = (1 - SHRINKAGE) * z.T @ z / len(scans)
     np.fill_diagonal(correlation, 1.0)

@@ -228,6 +228,7 @@ def _add_synthesize(commands: Commands) -> None:
     add("--precision", metavar="NAME", help="auto, fp32 or bf16")
     add("--batch-size", type=int, metavar="N", help="planes at a time (default: what memory holds)")
     add("--no-preview", action="store_true", help="draw no pictures")
+    add("--uncertainty", action="store_true", help="also write the expected error of each volume, beside it")
     synthesize.set_defaults(run=_synthesize)
 
 
@@ -251,6 +252,8 @@ def _synthesize(options: argparse.Namespace) -> None:
         "regrid": options.regrid,
         "preview": not options.no_preview,
     }
+    if options.uncertainty:  # a config from elsewhere may not know the key
+        overrides["uncertainty"] = True
     for key, option in (
         ("given", "sources"),
         ("volume", "volume"),

@@ -135,6 +135,14 @@ def beside(path: str | Path, suffix: str) -> Path:
     return path.with_name(bare_name(path.name) + suffix)
 
 
+def error_path(path: str | Path) -> Path:
+    """Where the expected error of a volume goes: beside it, in BIDS as another description."""
+    path = Path(path)
+    stem = bare_name(path.name)
+    name = stem.replace("_desc-synth_", "_desc-syntherror_")
+    return path.with_name((name if name != stem else f"{stem}_error") + path.name[len(stem) :])
+
+
 def bare_name(name: str) -> str:
     """The name of a volume without .nii, .gz, in whatever case."""
     for ending in (".gz", ".nii"):

@@ -29,7 +29,7 @@ def find(root: Path) -> list[Record]:
 def _scans(root: Path) -> Iterator[Sighting]:
     for patient, session, path in _anat_files(root):
         stem, suffix = _stem_and_suffix(path)
-        if suffix not in SUFFIXES or "_desc-synth_" in stem:  # our own output is no source
+        if suffix not in SUFFIXES or "_desc-synth" in stem:  # our own output is no source
             continue
         subject = f"sub-{patient}" + (f"_ses-{session}" if session else "")
         if not stem.startswith(f"{subject}_"):

@@ -171,6 +171,23 @@ def what_for(path: str | Path) -> dict[str, Any]:
     return content
 
 
+def measured_of(path: str | Path, what: str) -> Any:
+    """What was measured with these weights, "calibration" or "familiar"; None where model.json has none."""
+    return what_for(path).get(what)
+
+
+def add_measured(path: str | Path, **measured: Any) -> None:
+    """Write it into the model.json beside the weights, whole or not at all.
+
+    Raises:
+        ValueError: there is none, or it is of other weights.
+    """
+    about = what_for(path)
+    if file_hash(path) not in about.get("sha256", []):
+        raise ValueError(f"{_task_path(Path(path))} does not tell of {path}; fetch both again")
+    write_whole(_task_path(Path(path)), json.dumps({**about, **measured}, indent=2) + "\n")
+
+
 def _check_hash(path: str | Path, content_hash: str, about: Mapping[str, Any]) -> None:
     if "sha256" not in about:
         logger.warning("%s: no hash is pinned beside it, so nobody can tell whether it was changed", path)

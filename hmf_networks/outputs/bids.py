@@ -13,7 +13,13 @@ from hmf_networks.atomic import write_whole
 from hmf_networks.naming import beside
 
 VERSION = "1.10.0"
-IGNORED = ("manifest.json", "errors.json", "*.png", "*_synth.*")  # ours, and no part of BIDS
+IGNORED = (
+    "manifest.json",
+    "errors.json",
+    "*.png",
+    "*_synth.*",
+    "*_synth_error.*",
+)  # ours, and no part of BIDS
 GENERATOR = {"Name": "hmf_networks", "Version": __version__}
 DESCRIPTION = {
     "Name": "Synthetic MRI contrasts",

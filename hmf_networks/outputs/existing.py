@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from hmf_networks.hashing import file_hash
-from hmf_networks.naming import CONTRASTS, bare_name, beside
+from hmf_networks.naming import CONTRASTS, bare_name, beside, error_path
 from hmf_networks.nifti.codes import VolumeError
 from hmf_networks.nifti.files import volume_hash
 from hmf_networks.outputs import bids
@@ -40,7 +40,8 @@ def in_the_way(path: Path) -> Path | None:
     twins = [twin for ending in (".nii", ".nii.gz") if (twin := beside(path, ending)) != path]
     if bids.is_ours(bids.read_sidecar(path)) and not any(twin.exists() for twin in twins):
         return None
-    return next((file for file in (sidecar, picture) if file.exists()), None)
+    error = error_path(path)
+    return next((file for file in (sidecar, picture, error) if file.exists()), None)
 
 
 def reason_to_make_again(
@@ -67,6 +68,8 @@ def reason_to_make_again(
         return "it is not what was written, by its hash"
     if content != sidecar.get("Sha256"):
         return "its sidecar is lost"
+    if not _has_its_error(path, sidecar):
+        return "its expected error is lost"
     if not _are_sources(record, sources, sidecar.get("SourcesSha256")):
         return "its sources have changed"
     if sidecar.get("WeightsSha256") != weights_hash:
@@ -74,6 +77,23 @@ def reason_to_make_again(
     if sidecar.get("SettingsSha256", (known or {}).get("settings_sha256")) != settings_hash:
         return "it was made with other settings"
     return None
+
+
+def stale_error(path: Path, content_hash: str) -> list[Path]:
+    """What was written beside an earlier volume of that name, as its expected error, and is still there."""
+    error = error_path(path)
+    about = bids.read_sidecar(error)
+    if not bids.is_ours(about) or about.get("VolumeSha256", content_hash) == content_hash:
+        return []
+    return [file for file in (error, beside(error, ".json")) if file.exists()]
+
+
+def _has_its_error(path: Path, sidecar: Mapping[str, Any]) -> bool:
+    """Where the sidecar names one."""
+    known = sidecar.get("ExpectedError")
+    if not isinstance(known, Mapping):
+        return True
+    return error_path(path).is_file() and file_hash(error_path(path)) == known.get("Sha256")
 
 
 def _are_sources(record: Record, sources: Collection[str], hashes: Any) -> bool:

@@ -20,6 +20,7 @@ from hmf_networks.naming import (
     beside,
     check_switch,
     check_weights,
+    error_path,
     is_named,
     output_path,
     printable,
@@ -28,7 +29,7 @@ from hmf_networks.naming import (
 )
 from hmf_networks.outputs import bids
 from hmf_networks.outputs.claim import Claim, claim
-from hmf_networks.outputs.existing import Scans, in_the_way, reason_to_make_again, scans_of
+from hmf_networks.outputs.existing import Scans, in_the_way, reason_to_make_again, scans_of, stale_error
 from hmf_networks.outputs.failure import SubjectError, SubjectsFailed, failure, told
 from hmf_networks.outputs.manifest import ERRORS, MANIFEST, Manifest
 
@@ -163,7 +164,7 @@ class OutputFolder:
             path = self.folder / output_path(record, record["target"])
         except ValueError as error:
             raise SubjectError("E_NAME", str(error)) from error
-        if len(os.fsencode(path.name)) + PART_SUFFIX_BYTES > LONGEST_NAME_BYTES:
+        if len(os.fsencode(error_path(path).name)) + PART_SUFFIX_BYTES > LONGEST_NAME_BYTES:
             raise SubjectError("E_NAME", f"{path.name} is too long for a file name")
         if beside(path, ".json").name.casefold() in RESERVED:
             raise SubjectError("E_NAME", f"{path.name}: its sidecar would be {beside(path, '.json').name}")
@@ -176,6 +177,8 @@ class OutputFolder:
         if sample.get("layout") == "bids" and not bids.is_described(self.folder):
             with self.manifest.alone(*bids.FILES):
                 bids.describe(self.folder)
+        for file in stale_error(self.path(sample), content_hash):
+            file.unlink(missing_ok=True)
         _, started = self._claims[_output(sample)]
         now = time.time()
         entry = self._entry(sample, content_hash, source_hashes, now) | {"seconds": round(now - started, 2)}
@@ -272,8 +275,10 @@ class OutputFolder:
 
     def _fate_of_existing(self, path: Path, record: Record) -> str | None:
         """What is there already means for an output; None: it is to be made, or made anew."""
-        if self._scans.hold(path):
-            raise SubjectError("E_SOURCE", f"{self._relative(path)} is one of the scans, or has its name")
+        for file in (path, error_path(path)):
+            if self._scans.hold(file):
+                problem = f"{self._relative(file)} is one of the scans, or has its name"
+                raise SubjectError("E_SOURCE", problem)
         there = in_the_way(path)
         if there is None:
             return None
@@ -292,7 +297,10 @@ class OutputFolder:
             if reason is None:
                 if known is None:  # the manifest was lost, or the run killed that had just written this
                     modified = path.stat().st_mtime
-                    entry = self._entry(record, sidecar["Sha256"], sidecar["SourcesSha256"], modified)
+                    known_of = {"familiarity": sidecar["Familiarity"]} if "Familiarity" in sidecar else {}
+                    entry = self._entry(
+                        {**record, **known_of}, sidecar["Sha256"], sidecar["SourcesSha256"], modified
+                    )
                     with self._alone:
                         self._adopted[self._relative(path)] = entry
                 return "skipped"
@@ -313,6 +321,7 @@ class OutputFolder:
             "sources": dict(sources),
             "weights_sha256": self.weights_hash,
             "settings_sha256": self.settings_hash(),
+            **({"familiarity": record["familiarity"]} if "familiarity" in record else {}),
             "finished": round(finished, 3),
         }
 

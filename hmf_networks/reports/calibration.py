@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import integrate, stats
 
 from hmf_networks.transforms.expected_error import COVERAGES, FEATURES, POOLED
 
@@ -133,7 +133,7 @@ def sparsification(errors: Floats, expected: Floats) -> Sparsification:
     curve, oracle = (_remaining(errors, order) for order in (expected, errors))
     width = REMOVED[-1] - REMOVED[0]
     ause, random = (
-        float(np.trapezoid(line - oracle, REMOVED) / width) for line in (curve, np.ones_like(oracle))
+        float(integrate.trapezoid(line - oracle, REMOVED) / width) for line in (curve, np.ones_like(oracle))
     )
     return Sparsification(curve.tolist(), oracle.tolist(), ause, random)
 

@@ -7,6 +7,8 @@ what a target has no entry for, "all" tells.
 Shapes: volumes (X, Y, Z), in RAS+ or turned otherwise.
 """
 
+import hashlib
+import json
 import math
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any
@@ -17,7 +19,7 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from torch import Tensor
 
-from hmf_networks.naming import targets_of
+from hmf_networks.naming import check_switch, targets_of
 from hmf_networks.transforms.intensity import OUTPUT_MAXIMUM
 from hmf_networks.transforms.slices import voxel_spacing_mm
 
@@ -104,6 +106,15 @@ def check_calibration(calibration: Any) -> Mapping[str, Any]:
     return calibration
 
 
+def named_measure(enabled: bool, calibration: Mapping[str, Any] | None = None) -> str | None:
+    """What is written as uncertainty, in a word, for the settings: with another, outputs are made again."""
+    if not check_switch("uncertainty", enabled):
+        return None
+    if calibration is None:
+        return "spread"
+    return f"calibrated {hashlib.sha256(json.dumps(calibration, sort_keys=True).encode()).hexdigest()[:16]}"
+
+
 def _of(table: Mapping[str, Any], target: str) -> Any:
     return table.get(target, table[POOLED])
 
@@ -141,13 +152,14 @@ class ExpectedErrord(MapTransform):
         if self.calibration is not None:
             calibration = check_calibration(self.calibration)
             volumes = prediction.as_subclass(Tensor) / OUTPUT_MAXIMUM
-            spacing_mm, number = voxel_spacing_mm(prediction), len(sample["source_names"])
-            shares = torch.stack(
-                [
-                    expected_error(volume, share, spacing_mm, number, calibration=calibration, target=target)
-                    for volume, share, target in zip(volumes, shares, targets_of(sample), strict=True)
-                ]
-            )
+            spacing_mm, num_sources = voxel_spacing_mm(prediction), len(sample["source_names"])
+            errors = [
+                expected_error(
+                    volume, spread, spacing_mm, num_sources, calibration=calibration, target=target
+                )
+                for volume, spread, target in zip(volumes, shares, targets_of(sample), strict=True)
+            ]
+            shares = torch.stack(errors)
         error = shares * OUTPUT_MAXIMUM
         error = error.masked_fill(sample[self.background_key].as_subclass(Tensor).to(error.device), 0.0)
         is_placed = isinstance(prediction, MetaTensor)

@@ -24,10 +24,12 @@ logger = logging.getLogger(__name__)
 
 QUANTILES = (10, 50, 90)  # percent
 NUM_VOXELS = 400_000  # at most, for quantiles
-LEAST_SD = 0.03  # of features whose mean is about 1: a handful of scans shows less than there is
+PRIOR_SD, PRIOR_SCANS = 0.15, 3  # of every feature: a handful of scans shows less variety than there is
+LEAST_STEP = 1e-3  # below it noise is none
 SHRINKAGE = 0.5  # of correlations towards none: features are about as many as scans
 LIMIT_QUANTILE = 0.99  # of the distances of scans that were left out
 USUAL_SDS = 2.0
+THREE_IN_A_ROW = (slice(None, -2), slice(1, -1), slice(2, None))
 
 Features = dict[str, float]
 
@@ -40,7 +42,7 @@ def source_features(
     A name begins with the contrasts that it needs.
     """
     found: Features = {}
-    inside: NDArray[np.bool_] = np.any(image > -1, axis=0)
+    inside: NDArray[np.bool_] = np.asarray((image > -1).any(axis=0))
     if not inside.any():
         return found
     box = tuple(_occupied(inside, axis) for axis in range(3))
@@ -51,10 +53,10 @@ def source_features(
         both = (a > -1) & (b > -1)
         if both.any() and a[both].std() > 0 and b[both].std() > 0:
             found[f"{one}/{other} correlation"] = float(np.corrcoef(a[both], b[both])[0, 1])
-    for axis, extent in enumerate(("width", "depth", "height")):
-        found[f"{extent} in dm"] = (box[axis].stop - box[axis].start) * spacing_mm[axis] / 100
-    found["volume in l"] = float(inside.sum()) * math.prod(spacing_mm) / 1e6
-    found["log pixel in mm"] = math.log(sorted(spacing_mm)[1])
+    sizes = zip(("width", "depth", "height"), cut.shape[1:], spacing_mm, strict=True)
+    found |= {f"log {extent} in mm": math.log(size * mm) for extent, size, mm in sizes}
+    found["log volume in ml"] = math.log(float(inside.sum()) * math.prod(spacing_mm) / 1e3)
+    found["log pixel in mm"] = math.log(float(np.median(spacing_mm)))
     found["log slice in mm"] = math.log(max(spacing_mm))
     return found
 
@@ -68,21 +70,15 @@ def _of_one(name: str, channel: NDArray[np.float32]) -> Features:
     found = {f"{name} {q} % level": float(level) for q, level in zip(QUANTILES, levels, strict=True)}
     steps, bends = [], []
     for axis in range(3):
-        first, *_, last = (np.take(inside, [*place], axis) for place in _thirds(channel.shape[axis]))
-        if first.size:
-            step = np.diff(channel, axis=axis)
-            bend = np.diff(step, axis=axis)[first & last]
-            steps.append(float(np.abs(step).mean() / max(inside.mean(), 1e-6)))
-            bends.append(float(np.median(np.abs(bend))) if len(bend) else 0.0)
-    if steps:
-        found[f"{name} contrast of neighbours"] = min(steps)
-        found[f"{name} noise"] = min(bends)
+        before, here, after = (np.moveaxis(channel, axis, 0)[part] for part in THREE_IN_A_ROW)
+        alike = (before > -1) & (here > -1) & (after > -1)
+        if alike.any():
+            steps.append(float(np.abs(after - here)[alike].mean()))
+            bends.append(float(np.median(np.abs(before - 2 * here + after)[alike])))
+    if steps:  # of the finest axis
+        found[f"{name} log contrast of neighbours"] = math.log(max(min(steps), LEAST_STEP))
+        found[f"{name} log noise"] = math.log(max(min(bends), LEAST_STEP))
     return found
-
-
-def _thirds(size: int) -> tuple[range, range, range]:
-    """The first, the middle and the last of every three neighbours."""
-    return range(size - 2), range(1, size - 1), range(2, size)
 
 
 def _occupied(inside: NDArray[np.bool_], axis: int) -> slice:
@@ -112,7 +108,8 @@ def _usual(scans: Sequence[Features]) -> dict[str, Any]:
     names = sorted({name for scan in scans for name in scan})
     table = np.array([[scan.get(name, math.nan) for name in names] for scan in scans])
     mean = np.nanmean(table, axis=0)
-    sd = np.sqrt(np.nanvar(table, axis=0) + LEAST_SD**2)
+    count = np.isfinite(table).sum(axis=0)
+    sd = np.sqrt((np.nanvar(table, axis=0) * count + PRIOR_SD**2 * PRIOR_SCANS) / (count + PRIOR_SCANS))
     z = np.nan_to_num((table - mean) / sd)  # what a scan lacks is as usual
     correlation = (1 - SHRINKAGE) * z.T @ z / len(scans)
     np.fill_diagonal(correlation, 1.0)
@@ -149,8 +146,8 @@ def judge(scan: Features, usual: Mapping[str, Any]) -> dict[str, Any]:
     values = [scan[known[index]] for index in there]
     z = np.array([(value - one["mean"]) / one["sd"] for value, one in zip(values, about, strict=True)])
     correlation = np.array(usual["correlation"])[np.ix_(there, there)]
-    squared = float(z @ np.linalg.solve(correlation, z)) / len(there)
-    distance = math.sqrt(max(0.0, squared))
+    squared = float(z @ np.linalg.solve(correlation, z))
+    distance = math.sqrt(max(0.0, squared) / len(there))
     worst = int(np.abs(z).argmax())
     mean, reach = about[worst]["mean"], USUAL_SDS * about[worst]["sd"]
     return {

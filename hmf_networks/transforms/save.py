@@ -20,17 +20,32 @@ from hmf_networks import __version__
 from hmf_networks.atomic import FileChangedError, write_whole
 from hmf_networks.background import in_background
 from hmf_networks.hashing import file_hash
-from hmf_networks.naming import beside, check_switch, output_path, targets_of
+from hmf_networks.naming import beside, check_switch, error_path, output_path, targets_of
 from hmf_networks.nifti.codes import VolumeError
 from hmf_networks.nifti.files import volume_hash, volume_state
 from hmf_networks.nifti.geometry import upright
 from hmf_networks.nifti.read import read_header
 from hmf_networks.nifti.write import encode_like
+from hmf_networks.transforms.expected_error import interval_factors
 from hmf_networks.transforms.intensity import OUTPUT_MAXIMUM
 from hmf_networks.transforms.preview import three_planes_png
 
+GENERATOR = {"Name": "hmf_networks", "Version": __version__}
+VOLUME_HASH = "VolumeSha256"  # in the sidecar of an error: which volume it is of
+CALIBRATED = (
+    "Expected absolute error of the synthetic volume beside it, in its units "
+    f"(0..{OUTPUT_MAXIMUM:g}). The percentages of IntervalFactors tell how many of the true values are "
+    "expected within value +- factor * error. It was fitted on few patients and knows nothing of disease "
+    "that the sources do not show. Not for diagnosis."
+)
+SPREAD = (
+    f"Standard deviation of a small ensemble, in the units of the volume beside it (0..{OUTPUT_MAXIMUM:g}): "
+    "where it is large the synthesis hangs on little. The weights hold no calibration, so it is no error "
+    "that could be expected. Not for diagnosis."
+)
 LARGEST_BRAIN_MM3 = 2.0e6  # with its fluid; a head with skull has 3 litres and more
 UNKNOWN = {"t1c": "enhancement unknown"}  # what no network can tell, for the caption
+ERROR_SHOWN = 250.0  # white in the picture
 WARNINGS = {  # for the sidecar
     "t1c": "Enhancement cannot be computed from other contrasts: where a contrast agent would go is not "
     "known, and what looks bright or dark here says nothing about it."
@@ -61,13 +76,16 @@ class SaveSynthesisd(MapTransform):
     """Write `pred`, already back on the grid of the first source that was read, and what belongs beside it.
 
     `pred` (T, X, Y, Z) has a channel for each contrast that is to be made (`naming.targets_of`); each becomes
-    a file of its own. `source_names` and `source_paths` tell what it was made from.
+    a file of its own. `source_names` and `source_paths` tell what it was made from. Where there is `error`,
+    of the same shape, it becomes a volume beside it (`naming.error_path`), with a sidecar of its own;
+    `familiarity` goes into the sidecar and the caption.
 
     Args:
         output_dir: `naming.output_path` tells the names below it.
         sources: contrasts of the channels of `image`, for the picture.
         weights_path: the weights used; their hash goes into the sidecar, where no `ledger` knows it.
         preview: also write a three-plane picture.
+        calibration: what made the `error`; None: it is the spread of an ensemble.
 
     The sample gains `output_paths`. Files are there when the call returns; where `behind` was set, those of a
     subject are there before the next one's are begun, and the last after `finish`. Where `ledger` was set, it
@@ -82,12 +100,14 @@ class SaveSynthesisd(MapTransform):
         sources: Sequence[str],
         weights_path: str | None = None,
         preview: bool = True,
+        calibration: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(keys)
         self.output_dir = Path(output_dir).expanduser()
         self.sources = tuple(sources)
         self.weights_path = weights_path
         self.preview = check_switch("preview", preview)
+        self.calibration = calibration
         self.behind = False
         self.ledger: Ledger | None = None
         self._writing: Future[None] | None = None
@@ -120,8 +140,10 @@ class SaveSynthesisd(MapTransform):
             writing.result()
 
     def _write_all(self, sample: Mapping[Any, Any], prediction: torch.Tensor, paths: Sequence[Path]) -> None:
-        for target, channel, path in zip(targets_of(sample), prediction, paths, strict=True):
-            self._write({**sample, "target": target}, _numpy(channel), path)
+        errors = sample.get("error", [None] * len(paths))
+        for target, channel, error, path in zip(targets_of(sample), prediction, errors, paths, strict=True):
+            this = {**sample, "target": target, "error": None if error is None else _numpy(error)}
+            self._write(this, _numpy(channel), path)
 
     def _write(self, sample: Mapping[Any, Any], values: NDArray[np.float32], path: Path) -> None:
         """The volume last: where it is, all is. Its hash in the sidecar tells it from an earlier one."""
@@ -131,10 +153,9 @@ class SaveSynthesisd(MapTransform):
             content = encode_like(sample["source_paths"][0], values, path)
             content_hash = hashlib.sha256(content).hexdigest()
             hashes = _source_hashes(sample)
-            files: dict[Path, str | bytes] = {
-                beside(path, ".json"): json.dumps(self._sidecar(sample, content_hash, hashes), indent=2)
-                + "\n"
-            }
+            files, about_error = self._error_files(sample, path, content_hash)
+            sidecar = self._sidecar(sample, content_hash, hashes) | about_error
+            files[beside(path, ".json")] = json.dumps(sidecar, indent=2) + "\n"
             if self.preview:
                 files[beside(path, ".png")] = self._picture(sample, values)
             files[path] = content
@@ -176,8 +197,39 @@ class SaveSynthesisd(MapTransform):
             "SourcesSha256": dict(source_hashes),
             **self._made_with(),
             "SkullStripped": is_brain_alone(self._used_channels(sample)),
-            "GeneratedBy": {"Name": "hmf_networks", "Version": __version__},
+            **({"Familiarity": sample["familiarity"]} if "familiarity" in sample else {}),
+            "GeneratedBy": GENERATOR,
         }
+
+    def _error_files(
+        self, sample: Mapping[Any, Any], path: Path, volume_hash: str
+    ) -> tuple[dict[Path, str | bytes], dict[str, Any]]:
+        """The expected error and its sidecar, and what that of the volume says of it; both empty without."""
+        if sample["error"] is None:
+            return {}, {}
+        target, error = sample["target"], error_path(path)
+        content = encode_like(sample["source_paths"][0], sample["error"], error)
+        content_hash = hashlib.sha256(content).hexdigest()
+        names = [bids_name(path)] if sample.get("layout") == "bids" else {target: path.name}
+        factors = {} if self.calibration is None else interval_factors(self.calibration, target)
+        sidecar = {
+            "Description": CALIBRATED if factors else SPREAD,
+            "Measure": "expected absolute error" if factors else "standard deviation of an ensemble",
+            "Calibrated": bool(factors),
+            **({"IntervalFactors": factors} if factors else {}),
+            "Sources": names,
+            "Target": target,
+            "Sha256": content_hash,
+            VOLUME_HASH: volume_hash,
+            **self._made_with(),
+            "SkullStripped": is_brain_alone(self._used_channels(sample)),
+            "GeneratedBy": GENERATOR,
+        }
+        files: dict[Path, str | bytes] = {
+            error: content,
+            beside(error, ".json"): json.dumps(sidecar, indent=2) + "\n",
+        }
+        return files, {"ExpectedError": {"File": error.name, "Sha256": content_hash}}
 
     def _made_with(self) -> dict[str, str | None]:
         if self.ledger is not None:
@@ -192,14 +244,23 @@ class SaveSynthesisd(MapTransform):
         synthesised, place = upright(values, affine)
         used = self._used_channels(sample)
         volumes = {name: _numpy(channel) for name, channel in zip(sample["source_names"], used, strict=True)}
-        target = sample["target"]
-        caption = f"{target} (synthetic, {UNKNOWN[target]})" if target in UNKNOWN else f"{target} (synthetic)"
-        volumes[caption] = synthesised / OUTPUT_MAXIMUM * 2 - 1
+        volumes[_caption(sample)] = synthesised / OUTPUT_MAXIMUM * 2 - 1
+        if sample["error"] is not None:
+            measure = "spread" if self.calibration is None else "expected error"
+            error, _ = upright(sample["error"], affine)
+            volumes[f"{measure}, white is {ERROR_SHOWN:g}"] = error / ERROR_SHOWN * 2 - 1
         return three_planes_png(volumes, voxel_sizes(place).tolist())
 
     def _used_channels(self, sample: Mapping[Any, Any]) -> torch.Tensor:
         """Of `image`, those of contrasts that are there."""
         return sample["image"][[self.sources.index(name) for name in sample["source_names"]]]
+
+
+def _caption(sample: Mapping[Hashable, Any]) -> str:
+    words = ["synthetic"]
+    words += [UNKNOWN[sample["target"]]] if sample["target"] in UNKNOWN else []
+    words += [] if sample.get("familiarity", {}).get("familiar", True) else ["unusual input"]
+    return f"{sample['target']} ({', '.join(words)})"
 
 
 def _source_hashes(sample: Mapping[Any, Any]) -> dict[str, str]:

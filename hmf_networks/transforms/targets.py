@@ -15,18 +15,21 @@ class PickTargetsd(MapTransform):
     Args:
         keys: what the network made (len(targets), X, Y, Z).
         targets: contrasts of its channels.
+        allow_missing_keys: keys that are not there are passed over.
 
     Raises:
         ValueError: the network makes another number of channels.
     """
 
-    def __init__(self, keys: KeysCollection = ("pred",), *, targets: Sequence[str]) -> None:
-        super().__init__(keys)
+    def __init__(
+        self, keys: KeysCollection = ("pred",), *, targets: Sequence[str], allow_missing_keys: bool = False
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
         self.targets = list(targets)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         sample: dict[Any, Any] = dict(data)
-        for key in self.keys:
+        for key in self.key_iterator(sample):
             if len(sample[key]) != len(self.targets):
                 raise ValueError(
                     f"{key} has {len(sample[key])} channel(s), targets are {', '.join(self.targets)}: "

@@ -27,7 +27,6 @@ from registered_truth import can_register, register_truth
 
 from hmf_networks.atomic import write_whole
 from hmf_networks.data.bids import find as find_bids
-from hmf_networks.data.datalist import write_datalist
 from hmf_networks.data.folder import find_subjects
 from hmf_networks.data.head_phantom import SCANS, TRUTH, simulate_heads
 from hmf_networks.data.label_maps import find_label_maps
@@ -294,12 +293,9 @@ def synthesised(
     """Those that are there; to fit on, the plain spread is written in the place of an expected error."""
     if not cases:
         return []
-    keys = ("patient", "session", *task.sources)
-    given = [{key: case.given[key] for key in keys} for case in cases]
-    write_datalist(place / "given.json", {"testing": given}, place)
     more = {"uncertainty": True} | ({} if judging else {"calibration": None, "familiar": None})
     try:
-        run_network(weights, place / "given.json", place, task, device, **more)
+        run_network(weights, [case.given for case in cases], place, task, device, **more)
     except (SubjectsFailed, ValueError, OSError) as error:
         print(f"skipped: {task}: {error}", flush=True)
     return [case for case in cases if (place / _output(case, task)).is_file()]

@@ -203,11 +203,21 @@ class Rivals(NamedTuple):
 
 
 def run_network(
-    weights: Path, records: Path, folder: Path, task: Task, device: str, **overrides: Any
+    weights: Path, records: Sequence[Record], folder: Path, task: Task, device: str, **more: Any
 ) -> None:
-    """As `hmf synthesize`. The records name the sources and no other scan: none can be looked at."""
-    overrides = {"given": list(task.sources), "preview": False, "skip_existing": True, **overrides}
-    synthesize(BUNDLE, weights, records, folder, task.target, device=device, overrides=overrides)
+    """As `hmf synthesize`, with `more` keys. It is told of the sources and of no other scan."""
+    given = [{key: record[key] for key in ("patient", "session", *task.sources)} for record in records]
+    datalist = folder / "given.json"
+    write_datalist(datalist, {"testing": given}, folder)
+    overrides = {"given": list(task.sources), "preview": False, "skip_existing": True, **more}
+    synthesize(BUNDLE, weights, datalist, folder, task.target, device=device, overrides=overrides)
+
+
+def volumes_in(folder: Path, records: Sequence[Record], task: Task) -> dict[str, Path]:
+    """Subject -> what the network wrote of it."""
+    given = [{key: record[key] for key in ("patient", "session")} for record in records]
+    paths = {subject_name(record): folder / output_path(record, task.target) for record in given}
+    return {subject: path for subject, path in paths.items() if path.is_file()}
 
 
 def unfit(weights: Path, task: Task) -> str:

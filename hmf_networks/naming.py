@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hmf_networks import __version__
+
 Record = dict[str, str]
 
 CONTRASTS = ("t1", "t1c", "t2", "flair", "pd")
@@ -20,6 +22,7 @@ RESERVED = ("manifest.json", "errors.json")  # of an output folder: no subject m
 TWICE = "twice"  # key of a record that has a contrast in two files, or the name of another: says so
 UNLISTED = "unlisted"  # key of a record in the place of a folder that cannot be looked into: says so
 LOOSE = "loose"  # the layout of files named one by one; key "output" then names the file to write
+GENERATOR = {"Name": "hmf_networks", "Version": __version__}  # in every sidecar that we write
 BIDS_SUFFIXES = {
     "t1": "T1w",
     "t1c": "T1w",

@@ -18,7 +18,8 @@ from hmf_networks.atomic import FileChangedError, write_whole
 from hmf_networks.hashing import file_hash
 from hmf_networks.outputs.failure import told
 from hmf_networks.transforms.load import LoadContrastsd
-from hmf_networks.transforms.save import NoRoomError, SaveSynthesisd, bids_name
+from hmf_networks.transforms.save import NoRoomError, SaveSynthesisd
+from hmf_networks.transforms.sidecar import bids_name
 from hmf_networks.transforms.targets import PickTargetsd
 
 AFFINE = np.array([[-0.9, 0.1, 0, 40], [0.1, 0.9, 0.05, -30], [0, 0, 1.2, 5], [0, 0, 0, 1.0]])

@@ -8,9 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hmf_networks import __version__
 from hmf_networks.atomic import write_whole
-from hmf_networks.naming import beside
+from hmf_networks.naming import GENERATOR, beside
 
 VERSION = "1.10.0"
 IGNORED = (
@@ -20,7 +19,6 @@ IGNORED = (
     "*_synth.*",
     "*_synth_error.*",
 )  # ours, and no part of BIDS
-GENERATOR = {"Name": "hmf_networks", "Version": __version__}
 DESCRIPTION = {
     "Name": "Synthetic MRI contrasts",
     "BIDSVersion": VERSION,

@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import hashlib
-import json
 from collections.abc import Hashable, Mapping, Sequence
 from concurrent.futures import Future, wait
 from pathlib import Path
@@ -16,7 +15,6 @@ from monai.transforms import MapTransform
 from nibabel.affines import voxel_sizes
 from numpy.typing import NDArray
 
-from hmf_networks import __version__
 from hmf_networks.atomic import FileChangedError, write_whole
 from hmf_networks.background import in_background
 from hmf_networks.hashing import file_hash
@@ -26,30 +24,18 @@ from hmf_networks.nifti.files import volume_hash, volume_state
 from hmf_networks.nifti.geometry import upright
 from hmf_networks.nifti.read import read_header
 from hmf_networks.nifti.write import encode_like
-from hmf_networks.transforms.expected_error import interval_factors
 from hmf_networks.transforms.intensity import OUTPUT_MAXIMUM
 from hmf_networks.transforms.preview import three_planes_png
+from hmf_networks.transforms.sidecar import (
+    as_text,
+    error_sidecar,
+    is_brain_alone,
+    source_paths,
+    volume_sidecar,
+)
 
-GENERATOR = {"Name": "hmf_networks", "Version": __version__}
-VOLUME_HASH = "VolumeSha256"  # in the sidecar of an error: which volume it is of
-CALIBRATED = (
-    "Expected absolute error of the synthetic volume beside it, in its units "
-    f"(0..{OUTPUT_MAXIMUM:g}). The percentages of IntervalFactors tell how many of the true values are "
-    "expected within value +- factor * error. It was fitted on few patients and knows nothing of disease "
-    "that the sources do not show. Not for diagnosis."
-)
-SPREAD = (
-    f"Standard deviation of a small ensemble, in the units of the volume beside it (0..{OUTPUT_MAXIMUM:g}): "
-    "where it is large the synthesis hangs on little. The weights hold no calibration, so it is no error "
-    "that could be expected. Not for diagnosis."
-)
-LARGEST_BRAIN_MM3 = 2.0e6  # with its fluid; a head with skull has 3 litres and more
 UNKNOWN = {"t1c": "enhancement unknown"}  # what no network can tell, for the caption
 ERROR_SHOWN = 250.0  # white in the picture
-WARNINGS = {  # for the sidecar
-    "t1c": "Enhancement cannot be computed from other contrasts: where a contrast agent would go is not "
-    "known, and what looks bright or dark here says nothing about it."
-}
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
@@ -153,9 +139,17 @@ class SaveSynthesisd(MapTransform):
             content = encode_like(sample["source_paths"][0], values, path)
             content_hash = hashlib.sha256(content).hexdigest()
             hashes = _source_hashes(sample)
-            files, about_error = self._error_files(sample, path, content_hash)
-            sidecar = self._sidecar(sample, content_hash, hashes) | about_error
-            files[beside(path, ".json")] = json.dumps(sidecar, indent=2) + "\n"
+            made_with = self._made_with() | {"SkullStripped": is_brain_alone(self._used_channels(sample))}
+            about = volume_sidecar(sample, content_hash, hashes, made_with)
+            files: dict[Path, str | bytes] = {}
+            if sample["error"] is not None:
+                error = error_path(path)
+                files[error] = error_content = encode_like(sample["source_paths"][0], sample["error"], error)
+                error_hash = hashlib.sha256(error_content).hexdigest()
+                told = error_sidecar(sample, path, error_hash, content_hash, made_with, self.calibration)
+                files[beside(error, ".json")] = as_text(told)
+                about["ExpectedError"] = {"File": error.name, "Sha256": error_hash}
+            files[beside(path, ".json")] = as_text(about)
             if self.preview:
                 files[beside(path, ".png")] = self._picture(sample, values)
             files[path] = content
@@ -178,60 +172,7 @@ class SaveSynthesisd(MapTransform):
                     f"{path} cannot be written: {error.strerror}; make room and go on with --skip-existing",
                 ) from error
 
-    def _sidecar(
-        self, sample: Mapping[Any, Any], content_hash: str, source_hashes: Mapping[str, str]
-    ) -> dict[str, Any]:
-        target, paths = sample["target"], _source_paths(sample)
-        names: Any = {name: Path(path).name for name, path in paths.items()}
-        if sample.get("layout") == "bids":
-            names = [bids_name(Path(path)) for path in paths.values()]
-        return {
-            "Description": f"Synthetic {target}: computed from other contrasts, not acquired. "
-            "Not for diagnosis.",
-            **({"Warning": WARNINGS[target]} if target in WARNINGS else {}),
-            "Sources": names,
-            "Target": target,
-            "IntensityMap": f"value = (network output + 1) / 2 * {OUTPUT_MAXIMUM:g}, "
-            f"clipped to 0..{OUTPUT_MAXIMUM:g}",
-            "Sha256": content_hash,
-            "SourcesSha256": dict(source_hashes),
-            **self._made_with(),
-            "SkullStripped": is_brain_alone(self._used_channels(sample)),
-            **({"Familiarity": sample["familiarity"]} if "familiarity" in sample else {}),
-            "GeneratedBy": GENERATOR,
-        }
-
-    def _error_files(
-        self, sample: Mapping[Any, Any], path: Path, volume_hash: str
-    ) -> tuple[dict[Path, str | bytes], dict[str, Any]]:
-        """The expected error and its sidecar, and what that of the volume says of it; both empty without."""
-        if sample["error"] is None:
-            return {}, {}
-        target, error = sample["target"], error_path(path)
-        content = encode_like(sample["source_paths"][0], sample["error"], error)
-        content_hash = hashlib.sha256(content).hexdigest()
-        names = [bids_name(path)] if sample.get("layout") == "bids" else {target: path.name}
-        factors = {} if self.calibration is None else interval_factors(self.calibration, target)
-        sidecar = {
-            "Description": CALIBRATED if factors else SPREAD,
-            "Measure": "expected absolute error" if factors else "standard deviation of an ensemble",
-            "Calibrated": bool(factors),
-            **({"IntervalFactors": factors} if factors else {}),
-            "Sources": names,
-            "Target": target,
-            "Sha256": content_hash,
-            VOLUME_HASH: volume_hash,
-            **self._made_with(),
-            "SkullStripped": is_brain_alone(self._used_channels(sample)),
-            "GeneratedBy": GENERATOR,
-        }
-        files: dict[Path, str | bytes] = {
-            error: content,
-            beside(error, ".json"): json.dumps(sidecar, indent=2) + "\n",
-        }
-        return files, {"ExpectedError": {"File": error.name, "Sha256": content_hash}}
-
-    def _made_with(self) -> dict[str, str | None]:
+    def _made_with(self) -> dict[str, Any]:
         if self.ledger is not None:
             return {
                 "WeightsSha256": self.ledger.weights_hash,
@@ -265,7 +206,7 @@ def _caption(sample: Mapping[Hashable, Any]) -> str:
 
 def _source_hashes(sample: Mapping[Any, Any]) -> dict[str, str]:
     """Contrast -> SHA-256 of the very bytes that were read; FileChangedError where they are gone."""
-    paths = _source_paths(sample)
+    paths = source_paths(sample)
     try:
         hashes = {name: volume_hash(path) for name, path in paths.items()}
         states = [volume_state(path) for path in paths.values()]
@@ -274,10 +215,6 @@ def _source_hashes(sample: Mapping[Any, Any]) -> dict[str, str]:
     if states != sample.get("source_states", states):
         raise FileChangedError("a source is no longer what was read")
     return hashes
-
-
-def _source_paths(sample: Mapping[Any, Any]) -> dict[str, str]:
-    return dict(zip(sample["source_names"], sample["source_paths"], strict=True))
 
 
 def _check_back_on_grid(prediction: torch.Tensor, source_path: str) -> None:
@@ -292,15 +229,3 @@ def _check_back_on_grid(prediction: torch.Tensor, source_path: str) -> None:
 
 def _numpy(channel: torch.Tensor) -> NDArray[np.float32]:
     return torch.as_tensor(channel).detach().cpu().numpy()
-
-
-def is_brain_alone(image: torch.Tensor) -> bool:
-    """Whether what is not background in the first channel of (S, X, Y, Z) is small enough for a brain."""
-    voxel_mm3 = abs(np.linalg.det(image.affine[:3, :3].numpy())) if isinstance(image, MetaTensor) else 1.0
-    return float((image[0] > -1).sum()) * float(voxel_mm3) < LARGEST_BRAIN_MM3
-
-
-def bids_name(path: Path) -> str:
-    """sub-01/anat/sub-01_T1w.nii.gz: from the folder of the subject on; else the name alone."""
-    folders = [number for number, part in enumerate(path.parts[:-1]) if part.startswith("sub-")]
-    return "/".join(path.parts[folders[-1] if folders else -1 :])

@@ -143,12 +143,13 @@ class SaveSynthesisd(MapTransform):
             about = volume_sidecar(sample, content_hash, hashes, made_with)
             files: dict[Path, str | bytes] = {}
             if sample["error"] is not None:
-                error = error_path(path)
-                files[error] = error_content = encode_like(sample["source_paths"][0], sample["error"], error)
+                error_file = error_path(path)
+                error_content = encode_like(sample["source_paths"][0], sample["error"], error_file)
+                files[error_file] = error_content
                 error_hash = hashlib.sha256(error_content).hexdigest()
                 told = error_sidecar(sample, path, error_hash, content_hash, made_with, self.calibration)
-                files[beside(error, ".json")] = as_text(told)
-                about["ExpectedError"] = {"File": error.name, "Sha256": error_hash}
+                files[beside(error_file, ".json")] = as_text(told)
+                about["ExpectedError"] = {"File": error_file.name, "Sha256": error_hash}
             files[beside(path, ".json")] = as_text(about)
             if self.preview:
                 files[beside(path, ".png")] = self._picture(sample, values)

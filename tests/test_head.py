@@ -115,7 +115,8 @@ def test_a_slice_does_not_depend_on_how_finely_others_are_looked_at(head, rng):
     scene = scene_of(head, rng)
     fine = slice_of(scene, step=0.5)
     some = render(scene, axis(step=0.5)[10:40], axis(step=0.5)[60:80], np.zeros(1))
-    assert np.allclose(fine.signals[:, 10:40, 60:80], some.signals, atol=1e-5)
+    inner = some.signals[:, 2:-2, 2:-2]  # nearer the rim the point spread asks for what is not looked at
+    assert np.allclose(fine.signals[:, 12:38, 62:78], inner, atol=1e-5)
 
 
 def test_a_thick_slice_mixes_the_signals_of_what_it_holds(head, rng):

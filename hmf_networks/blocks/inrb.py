@@ -54,6 +54,10 @@ class INRB(nn.Module):
             hidden += [nn.Linear(hidden_channels, hidden_channels), nn.ReLU(inplace=True)]
         self.hidden = nn.Sequential(*hidden)
         self.output = nn.Linear(hidden_channels, out_channels)
+        for layer in (self.embed_features, *self.hidden):
+            if isinstance(layer, nn.Linear):  # torch's own default lets the signal fade before it is an image
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+                nn.init.zeros_(layer.bias)
 
     def forward(self, features: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         """Decode at rows x columns, in input pixels (`ops/coordinates.py`): (B, out_channels, R, Q)."""

@@ -63,6 +63,8 @@ class RHMB(nn.Module):
             channels, patch_size=patch_size, state_size=state_size, directions=directions, expand=expand
         )
         self.mix_channels = nn.Conv2d(channels, channels, 1)
+        nn.init.dirac_(self.mix_channels.weight)  # at first the map goes through as it is
+        nn.init.zeros_(self.mix_channels.bias)
         self.residual = ResidualBlock(channels)
 
     def forward(self, x: Tensor) -> Tensor:

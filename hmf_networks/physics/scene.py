@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.ndimage import gaussian_filter
 
 from hmf_networks.physics.contrast_table import draw_table
 from hmf_networks.physics.fields import Field, Floats, draw_field
@@ -20,11 +21,13 @@ from hmf_networks.physics.lesions import Mass, Shells, draw_plaque_shells, draw_
 from hmf_networks.physics.tissues import COMMON_SPREAD, OWN_SPREAD
 from hmf_networks.physics.view import View, draw_view
 
-ATROPHY, ATROPHY_KNOT_MM = (0.0, 4.0), 9.0  # how rarely cortex beside fluid is lost, in standard deviations
-SOFT_KNOT_MM = 7.0  # of what is fat and what is muscle
-EDGE_MM, EDGE_KNOT_MM = (0.5, 6.0), 12.0  # from brain tissue, where an extraction cuts
+ATROPHY, ATROPHY_KNOT_MM = (0.8, 4.0), 9.0  # how rarely cortex beside fluid is lost, in standard deviations
+SOFT_KNOT_MM, MUSCLE = 7.0, (-0.6, 0.6)  # what is fat, what muscle; mean and deviation of the threshold
+EDGE_MM, EDGE_KNOT_MM = (0.5, 3.5), 12.0  # from brain tissue, where an extraction cuts
 TEXTURE_KNOTS = ((14.0, 1), (2.5, 4))  # mm, fields: coarse; fine, then one each of T1, T2, PD
 TEXTURE = (0.15, 0.8)  # strength, of the spread that tissues.py tells of
+
+POINT_SPREAD_MM = 0.5  # sigma: sulci narrower than a voxel are never as dark or bright as fluid
 
 LESION_SHARES = {"none": 0.35, "plaques": 0.40, "tumour": 0.25}
 NUM_PLAQUES_A_SLICE, NUM_PLAQUES_A_HEAD = (1, 6), (8, 40)
@@ -87,7 +90,7 @@ def draw_scene(
         view=draw_view(rng, head, extents_mm, **view),
         shells=[],
         shrunk=(float(rng.uniform(*ATROPHY)), field(ATROPHY_KNOT_MM)),
-        muscle=(float(rng.normal(0.0, 0.7)), field(SOFT_KNOT_MM)),
+        muscle=(float(rng.normal(*MUSCLE)), field(SOFT_KNOT_MM)),
         edge=(float(rng.uniform(*EDGE_MM)), field(EDGE_KNOT_MM)),
         stripped=bool(rng.random() < stripped_share),
         texture=float(rng.uniform(*TEXTURE)),
@@ -113,12 +116,13 @@ def render(scene: Scene, rows_mm: Floats, columns_mm: Floats, normal_mm: np.ndar
         fields = _factors(np.concatenate([part.at(axes) for part in scene.textures]), scene.texture)
         plane = _signals(scene.table, tissue, fields)
         lesion += _lay_shells(scene, points, tissue, fields, plane) / count
-        plane[~there] = 0
         signals += plane
         inside += there / count
         tissues.append(tissue.reshape(shape))
     kept = (inside > 0.5).reshape(shape)
-    magnitudes = np.abs(signals / count).T.reshape(-1, *shape) * kept
+    magnitudes = np.abs(signals / count).T.reshape(-1, *shape)
+    sigmas = [0.0, *(POINT_SPREAD_MM / abs(float(axis[1] - axis[0])) for axis in (rows_mm, columns_mm))]
+    magnitudes = gaussian_filter(magnitudes, sigmas, truncate=2.0) * kept
     return Rendered(magnitudes, kept, lesion.reshape(shape) * kept, tissues[count // 2])
 
 

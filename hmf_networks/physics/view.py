@@ -15,9 +15,10 @@ from hmf_networks.physics.head import LATTICE_MM, Head, Integers
 from hmf_networks.physics.lesions import Mass, pushed_aside
 
 SIZE, STRETCH, SHEAR, TURN_DEGREES = (0.88, 1.14), 0.06, 0.03, 6.0  # the last a standard deviation
+REACH, SPREAD, UPWARD = 0.47, 0.2, 0.1  # of the brain's extent along the normal, from its middle
 OFF_CENTRE_MM = 8.0  # the middle of the brain from that of the block
 BENDS = ((40.0, 2.5), (16.0, 1.0))  # knot distance and standard deviation, mm
-GROWTH_MM = (-1.0, 3.5)  # of the ventricles
+GROWTH_MM = (-1.0, 2.5)  # of the ventricles
 
 
 class View(NamedTuple):
@@ -107,8 +108,11 @@ def _off_centre(
     slack = np.zeros(3)
     for axis, extent in zip((rows, columns), extents_mm[:2], strict=True):
         slack[axis] = max((brain[axis] - extent) / 2, 0.0) + OFF_CENTRE_MM
-    slack[normal] = max(0.47 * brain[normal] - extents_mm[2] / 2, 0.0)
-    return rng.uniform(-slack, slack)
+    slack[normal] = max(REACH * brain[normal] - extents_mm[2] / 2, 0.0)
+    off = rng.uniform(-slack, slack)
+    middle = UPWARD * (normal == 2)
+    off[normal] = np.clip(rng.normal(middle, SPREAD) * brain[normal], -slack[normal], slack[normal])
+    return off
 
 
 def _nearest(points: np.ndarray, shape: Sequence[int]) -> Integers:

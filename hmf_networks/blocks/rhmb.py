@@ -64,7 +64,6 @@ class RHMB(nn.Module):
         )
         self.mix_channels = nn.Conv2d(channels, channels, 1)
         nn.init.dirac_(self.mix_channels.weight)  # at first the map goes through as it is
-        nn.init.zeros_(self.mix_channels.bias)
         self.residual = ResidualBlock(channels)
 
     def forward(self, x: Tensor) -> Tensor:

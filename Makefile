@@ -8,7 +8,17 @@ HERE := --bundle_root bundle --output_dir demo/run
 SCAN := demo/new_patient/BraTS-SIM-00001-000/BraTS-SIM-00001-000
 MADE := demo/synthetic/BraTS-SIM-00001_000/BraTS-SIM-00001_000_t2_synth.nii.gz
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint clean weights
+
+# How the shipped weights are made again: label maps and patients as docs/data.md tells; started again it goes on.
+LABELS ?= label_maps
+PATIENTS ?= patients
+PROCESSES ?= 2
+BATCH ?= 2
+MANY := OMP_NUM_THREADS=1 $(BIN)/torchrun --nproc_per_node $(PROCESSES) -m monai.bundle run training --bundle_root bundle \
+	--labels_dir $(LABELS) --adversarial_weight 0.0 --query_grid_share 0.4 --batch_size $(BATCH) --amp True --patience 100
+SIMULATED := runs/simulated
+TUNED := runs/fine_tuned
 
 demo: .venv
 	rm -rf demo
@@ -22,6 +32,15 @@ demo: .venv
 	$(BIN)/hmf picture T1=$(SCAN)-t1n.nii.gz FLAIR=$(SCAN)-t2f.nii.gz \
 		"synthetic T2=$(MADE)" "true T2=$(SCAN)-t2w.nii.gz" --output demo/demo.png
 	@echo "Written: $(MADE) and demo/demo.png; scores: demo/run/scores.csv"
+
+weights: .venv
+	$(MANY) --config_file "['$(CONFIGS)/train.json','$(CONFIGS)/simulated.json','$(CONFIGS)/multi_gpu_train.json']" \
+		--output_dir $(SIMULATED) --plane_size '[112,128]' --validation_slices 24 --val_interval 2 \
+		--learning_rate 0.001 --flat_epochs 6 --decay_epochs 4 $(if $(wildcard $(SIMULATED)/models/last.pt),--resume True)
+	$(MANY) --config_file "['$(CONFIGS)/train.json','$(CONFIGS)/simulated.json','$(CONFIGS)/fine_tune.json','$(CONFIGS)/multi_gpu_train.json']" \
+		--output_dir $(TUNED) --dataset_dir $(PATIENTS) --initial_weights $(SIMULATED)/models/model.pt --half_precision_weights True \
+		--plane_size '[144,176]' --real_slices 24 --slices_per_map 4 \
+		--learning_rate 0.0005 --flat_epochs 4 --decay_epochs 5 $(if $(wildcard $(TUNED)/models/last.pt),--resume True)
 
 test: .venv
 	$(BIN)/python -m pytest

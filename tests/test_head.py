@@ -11,6 +11,7 @@ from hmf_networks.physics.protocols import CANONICAL, draw_any_protocols
 from hmf_networks.physics.scanner import draw_scan, percentiles, receive
 from hmf_networks.physics.scene import draw_scene, render, sample_signals
 from hmf_networks.physics.signal import Tissue, gradient_echo, signal, signed_signal
+from hmf_networks.physics.view import draw_view
 from hmf_networks.transforms.intensity import foreground
 from tests.heads import BONE, CORTEX, FLUID, WHITE, ball_labels
 
@@ -117,6 +118,27 @@ def test_a_slice_does_not_depend_on_how_finely_others_are_looked_at(head, rng):
     some = render(scene, axis(step=0.5)[10:40], axis(step=0.5)[60:80], np.zeros(1))
     inner = some.signals[:, 2:-2, 2:-2]  # nearer the rim the point spread asks for what is not looked at
     assert np.allclose(fine.signals[:, 12:38, 62:78], inner, atol=1e-5)
+
+
+def test_what_is_alike_stays_so_and_a_border_is_soft(head, rng):
+    scene = scene_of(head, rng)
+    plain = scene.view._replace(matrix=np.eye(3, dtype=np.float32), bends=[], growth_mm=0.0)
+    shown = slice_of(scene._replace(view=plain, texture=0.0), step=0.5).signals[PD]
+    radius = np.hypot(axis()[:, None], axis()[None, :])
+    fluid, white = scene.table[[NUMBER["csf"], NUMBER["white matter"]], 0, PD]
+    assert np.allclose(shown[radius < 4], fluid, rtol=1e-4)
+    assert np.allclose(shown[(radius > 11) & (radius < 26)], white, rtol=1e-4)
+    low, high = np.interp((0.2, 0.8), (0, 1), sorted((fluid, white)))
+    assert ((shown > low) & (shown < high))[radius < 11].any()
+
+
+def test_most_axial_slices_lie_high_in_the_brain_and_none_outside(head, rng):
+    low, high = head.brain_low[2], head.brain_high[2]
+    heights = [(draw_view(rng, head, EXTENTS).centre[2] - low) / (high - low) for _ in range(400)]
+    assert min(heights) > 0
+    assert max(heights) < 1
+    assert 0.55 < np.mean(heights) < 0.65
+    assert np.mean(np.abs(np.subtract(heights, 0.6)) < 0.25) > 0.7
 
 
 def test_a_thick_slice_mixes_the_signals_of_what_it_holds(head, rng):

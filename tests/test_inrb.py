@@ -218,6 +218,13 @@ def test_the_image_has_no_jump_where_the_neighbours_change(stride):
     )
 
 
+def test_a_new_mlp_neither_damps_nor_swells_what_it_reads():
+    inrb, hidden = INRB(64, 1, hidden_channels=256), torch.randn(500, 64)
+    for layer in (inrb.embed_features, *(part for part in inrb.hidden if isinstance(part, nn.Linear))):
+        hidden = layer(hidden).relu()
+        assert 0.5 < hidden.square().mean() < 2
+
+
 @strides
 def test_features_moved_by_a_cell_move_the_image_by_a_stride(stride):
     inrb, features = scattered_inrb(stride), torch.randn(1, 3, 8, 8)

@@ -33,6 +33,11 @@ def test_an_rhmb_with_nothing_to_say_is_relu():
     torch.testing.assert_close(rhmb(x), nn.functional.relu(x))
 
 
+def test_a_new_rhmb_mixes_no_channels_yet():
+    mix, x = RHMB(6).mix_channels, torch.randn(2, 6, 8, 12)
+    torch.testing.assert_close(mix(x), x + mix.bias[:, None, None])
+
+
 def test_a_closed_gate_silences_the_branch():
     mixer, x = token_mixer(2), torch.randn(1, 6, 8, 8)
     nn.init.zeros_(mixer.gate.weight)

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.ndimage import gaussian_filter
 
 from hmf_networks.physics.contrast_table import draw_table
 from hmf_networks.physics.fields import Field, Floats, draw_field
@@ -105,6 +104,8 @@ def render(scene: Scene, rows_mm: Floats, columns_mm: Floats, normal_mm: np.ndar
 
     Signals are magnitudes of what adds up in a voxel, 0 outside an extracted brain.
     """
+    from scipy.ndimage import gaussian_filter
+
     shape, count = (len(rows_mm), len(columns_mm)), len(normal_mm)
     signals = np.zeros((shape[0] * shape[1], scene.table.shape[2]), np.float32)
     inside, lesion = np.zeros(len(signals), np.float32), np.zeros(len(signals), np.float32)

@@ -103,7 +103,10 @@ def draw_view(
 def _off_centre(
     rng: np.random.Generator, brain: Floats, extents_mm: Sequence[float], order: Sequence[int]
 ) -> np.ndarray:
-    """Within the slices about the brain's middle or wherever it overhangs; along the normal all of it."""
+    """Within the slices about the brain's middle or wherever it overhangs; along the normal mostly there.
+
+    The middle of a brain from above is that of its hemispheres, over stem and cerebellum.
+    """
     rows, columns, normal = order
     slack = np.zeros(3)
     for axis, extent in zip((rows, columns), extents_mm[:2], strict=True):

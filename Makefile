@@ -39,8 +39,8 @@ weights: .venv
 		--learning_rate 0.001 --flat_epochs 6 --decay_epochs 4 $(if $(wildcard $(SIMULATED)/models/last.pt),--resume True)
 	$(MANY) --config_file "['$(CONFIGS)/train.json','$(CONFIGS)/simulated.json','$(CONFIGS)/fine_tune.json','$(CONFIGS)/multi_gpu_train.json']" \
 		--output_dir $(TUNED) --dataset_dir $(PATIENTS) --initial_weights $(SIMULATED)/models/model.pt --half_precision_weights True \
-		--plane_size '[144,176]' --real_slices 24 --slices_per_map 4 \
-		--learning_rate 0.0005 --flat_epochs 4 --decay_epochs 5 $(if $(wildcard $(TUNED)/models/last.pt),--resume True)
+		--plane_size '[144,176]' --real_slices 12 --slices_per_map 6 \
+		--learning_rate 0.0005 --flat_epochs 3 --decay_epochs 5 $(if $(wildcard $(TUNED)/models/last.pt),--resume True)
 
 test: .venv
 	$(BIN)/python -m pytest

@@ -14,6 +14,8 @@ import torch
 from monai.bundle import ConfigWorkflow
 from PIL import Image
 
+from hmf_networks.data.head_phantom import simulate_heads
+from hmf_networks.physics.head import make_head
 from tests.heads import ball_labels
 
 CONFIGS = Path(__file__).parent.parent / "bundle" / "configs"
@@ -34,6 +36,12 @@ SHORT = TINY | {
     "decay_epochs": 1,
     "discriminator_def#channels": 4,
     "discriminator_def#num_layers_d": 1,
+}
+FROM_MAPS = {key: value for key, value in SHORT.items() if key != "split"} | {
+    "pixel_mm": 1.0,
+    "slices_per_map": 4,
+    "validation_slices": 2,
+    "maps#counts": [1, 1, 0],
 }
 
 
@@ -143,23 +151,49 @@ def test_a_fixed_task_trains_evaluates_and_synthesises_from_the_same_overlay(sim
     assert len(list((tmp_path / "out").rglob("*_t1_synth.nii.gz"))) == 4
 
 
-def test_training_needs_no_scan_where_there_are_label_maps(tmp_path):
-    maps = tmp_path / "maps"
-    maps.mkdir()
+@pytest.fixture(scope="module")
+def from_maps(tmp_path_factory) -> Path:
+    """Folder with label maps, and in `run` what a training on nothing else left."""
+    folder = tmp_path_factory.mktemp("from_maps")
+    (folder / "maps").mkdir()
     for name in ("a", "b"):
         image = nibabel.Nifti1Image(ball_labels().astype(np.uint16), np.eye(4))
-        nibabel.save(image, maps / f"{name}.nii.gz")
-    settings = SHORT | {
-        "pixel_mm": 1.0,
-        "slices_per_map": 4,
-        "validation_slices": 2,
-        "maps#counts": [1, 1, 0],
-    }
-    settings.pop("split")
-    arguments = {"labels_dir": str(maps), "output_dir": str(tmp_path / "run")}
-    run(["train.json", "simulated.json"], "training", **arguments, **settings)
-    weights = torch.load(tmp_path / "run" / "models" / "model.pt")
+        nibabel.save(image, folder / "maps" / f"{name}.nii.gz")
+    arguments = {"labels_dir": str(folder / "maps"), "output_dir": str(folder / "run")}
+    run(["train.json", "simulated.json"], "training", **arguments, **FROM_MAPS)
+    return folder
+
+
+def test_training_needs_no_scan_where_there_are_label_maps(from_maps):
+    weights = torch.load(from_maps / "run" / "models" / "model.pt")
     assert all(value.isfinite().all() for value in weights.values())
+
+
+def test_patients_are_mixed_in_with_skull_and_without(from_maps, tmp_path):
+    heads = [make_head(ball_labels())]
+    arguments = {"num_subjects": 2, "seed": 0, "spacing_mm": 2.0, "stripped_share": 0.0}
+    simulate_heads(tmp_path / "patients", heads, **arguments)
+    patients = tmp_path / "patients" / "scans"
+    names = [path.name.rsplit("-", 1)[0] for path in sorted(patients.iterdir())]
+    files = ["train.json", "simulated.json", "fine_tune.json"]
+    started = str(from_maps / "run" / "models" / "model.pt")
+    arguments = {
+        "labels_dir": str(from_maps / "maps"),
+        "dataset_dir": str(patients),
+        "initial_weights": started,
+    }
+    arguments |= {"training_patients": names[:1], "validation_patients": names[1:], "real_slices": 3}
+    arguments |= {"output_dir": str(tmp_path / "run"), "half_precision_weights": True}
+    workflow = run(files, "training", **arguments, **FROM_MAPS | {"plane_size": [96, 96]})
+    before, after = torch.load(started), torch.load(tmp_path / "run" / "models" / "model.pt")
+    assert all(value.isfinite().all() for value in after.values())
+    assert any((after[name] != value).any() for name, value in before.items())
+    heads, brains, _ = workflow.parser.get_parsed_content("train#dataset").datasets
+    shown = [
+        torch.cat([sample["label"] for number in range(3) for sample in dataset[number]]) > -1
+        for dataset in (heads, brains)
+    ]
+    assert 0 < shown[1].sum() < 0.8 * shown[0].sum()
 
 
 @pytest.mark.slow

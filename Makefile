@@ -15,10 +15,17 @@ LABELS ?= label_maps
 PATIENTS ?= patients
 PROCESSES ?= 2
 BATCH ?= 2
-MANY := OMP_NUM_THREADS=1 $(BIN)/torchrun --nproc_per_node $(PROCESSES) -m monai.bundle run training --bundle_root bundle \
-	--labels_dir $(LABELS) --adversarial_weight 0.0 --query_grid_share 0.4 --batch_size $(BATCH) --amp True --patience 100
+TRAIN := OMP_NUM_THREADS=1 $(BIN)/torchrun --nproc_per_node $(PROCESSES) -m monai.bundle run training --bundle_root bundle \
+	--labels_dir $(LABELS) --validation_size '[160,192]' --adversarial_weight 0.0 --query_grid_share 0.4 --batch_size $(BATCH) \
+	--amp True --val_interval 2 --patience 100
 SIMULATED := runs/simulated
-TUNED := runs/fine_tuned
+FIRST := $(TRAIN) --config_file "['$(CONFIGS)/train.json','$(CONFIGS)/simulated.json','$(CONFIGS)/multi_gpu_train.json']" \
+	--output_dir $(SIMULATED) --plane_size '[112,128]' --validation_slices 24 --learning_rate 0.001 --flat_epochs 12 --decay_epochs 6
+THEN := $(TRAIN) --config_file "['$(CONFIGS)/train.json','$(CONFIGS)/simulated.json','$(CONFIGS)/fine_tune.json','$(CONFIGS)/multi_gpu_train.json']" \
+	--dataset_dir $(PATIENTS) --initial_weights $(SIMULATED)/models/model.pt --half_precision_weights True --plane_size '[144,176]' \
+	--real_slices 12 --slices_per_map 6 --validation_slices 8 --learning_rate 0.0005 --flat_epochs 3 --decay_epochs 5
+GOES_ON = $$(test $(1)/models/last.pt -nt $(2) && echo --resume True)
+WITHOUT = --output_dir runs/without_$(1) --validation_patients "['$(1)']" $(call GOES_ON,runs/without_$(1),$(SIMULATED)/models/model.pt)
 
 demo: .venv
 	rm -rf demo
@@ -34,13 +41,14 @@ demo: .venv
 	@echo "Written: $(MADE) and demo/demo.png; scores: demo/run/scores.csv"
 
 weights: .venv
-	$(MANY) --config_file "['$(CONFIGS)/train.json','$(CONFIGS)/simulated.json','$(CONFIGS)/multi_gpu_train.json']" \
-		--output_dir $(SIMULATED) --plane_size '[112,128]' --validation_slices 24 --val_interval 2 \
-		--learning_rate 0.001 --flat_epochs 6 --decay_epochs 4 $(if $(wildcard $(SIMULATED)/models/last.pt),--resume True)
-	$(MANY) --config_file "['$(CONFIGS)/train.json','$(CONFIGS)/simulated.json','$(CONFIGS)/fine_tune.json','$(CONFIGS)/multi_gpu_train.json']" \
-		--output_dir $(TUNED) --dataset_dir $(PATIENTS) --initial_weights $(SIMULATED)/models/model.pt --half_precision_weights True \
-		--plane_size '[144,176]' --real_slices 12 --slices_per_map 6 \
-		--learning_rate 0.0005 --flat_epochs 3 --decay_epochs 5 $(if $(wildcard $(TUNED)/models/last.pt),--resume True)
+	$(FIRST) $$(test -e $(SIMULATED)/models/last.pt && echo --resume True)
+	$(THEN) --training_patients "['lg01','lg03']" $(call WITHOUT,cs07)
+	$(THEN) --training_patients "['cs07','lg03']" $(call WITHOUT,lg01)
+	$(THEN) --training_patients "['cs07','lg01']" $(call WITHOUT,lg03)
+	$(THEN) --output_dir runs/final $(call GOES_ON,runs/final,$(SIMULATED)/models/model.pt)
+	$(BIN)/python benchmarks/calibrate.py fit --weights runs/final/models/model.pt --bids $(PATIENTS) --patients cs07 lg01 lg03 \
+		--labels $(LABELS) --maps 15 16 17 --pair runs/without_cs07/models/model.pt cs07 \
+		--pair runs/without_lg01/models/model.pt lg01 --pair runs/without_lg03/models/model.pt lg03
 
 test: .venv
 	$(BIN)/python -m pytest

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 from calibrate_cases import Case, Found, features_of, measured, patients_of, simulated
-from held_out import versions
+from held_out import keep_out_of, versions
 from held_out_scores import TASKS
 from held_out_tables import AS_IT_IS, REGISTERED
 from machine import describe
@@ -74,7 +74,7 @@ def _add_fit(command: argparse.ArgumentParser) -> None:
         help="weights that have not seen this patient, in place of --weights; repeatable",
     )
     add("--labels", type=Path, metavar="DIR", help="label maps of whole heads, for simulated patients")
-    add("--maps", nargs="+", default=[], metavar="NUMBER", help="those whose name ends so")
+    add("--maps", nargs="+", type=int, default=[], metavar="NUMBER", help="those whose names end so")
     add("--simulated", type=int, default=3, metavar="N", help="of them to synthesise (default %(default)s)")
     add(
         "--draws", type=int, default=12, metavar="N", help="of them in what is familiar (default %(default)s)"
@@ -90,6 +90,7 @@ def _add_judge(command: argparse.ArgumentParser) -> None:
 
 def fit(options: argparse.Namespace) -> None:
     """Writes into model.json, after everything else went well."""
+    keep_out_of((options.bids, options.labels), (options.keep,))
     pairs = {patient: Path(weights) for weights, patient in options.pair}
     if strangers := set(pairs) - set(options.patients):
         raise ValueError(f"--pair {', '.join(sorted(strangers))}: name them in --patients too")
@@ -124,6 +125,7 @@ def fit(options: argparse.Namespace) -> None:
 
 
 def judge(options: argparse.Namespace) -> None:
+    keep_out_of((options.bids, options.brats), (options.keep, options.json))
     calibration = check_calibration(measured_of(options.weights, "calibration"))
     records = patients_of(options.bids, options.held_out) if options.held_out else []
     cases = [Case(options.weights, record, record, "bids") for record in records]

@@ -10,11 +10,11 @@ import torch
 from held_out_scores import Task, read_scan, run_network, unfit
 from held_out_tables import AS_IT_IS, REGISTERED
 from registered_truth import can_register, register_truth
+from simulated_people import heads_of
 
 from hmf_networks.data.bids import find as find_bids
 from hmf_networks.data.folder import find_subjects
 from hmf_networks.data.head_phantom import SCANS, TRUTH, simulate_heads
-from hmf_networks.data.label_maps import find_label_maps
 from hmf_networks.hashing import file_hash
 from hmf_networks.metrics import to_unit
 from hmf_networks.naming import (
@@ -33,7 +33,6 @@ from hmf_networks.reports.upright import check_same_grid, read_upright
 from hmf_networks.transforms.expected_error import error_features
 from hmf_networks.transforms.familiarity import Features, source_features
 from hmf_networks.transforms.intensity import OUTPUT_MAXIMUM
-from hmf_networks.transforms.simulate import LoadHeadd
 
 GRIDS_MM = ((1.0, 1.0), (1.0, 1.0), (0.9, 4.0), (0.7, 3.0), (1.0, 5.0))  # pixel and slice, drawn from
 
@@ -75,25 +74,21 @@ def patients_of(root: Path, names: Sequence[str]) -> list[Record]:
 
 def simulated(options: argparse.Namespace, folder: Path) -> list[Case]:
     """Persons drawn from the label maps, each on a grid of its own, the first ones from different maps."""
-    maps = [
-        record
-        for record in find_label_maps(options.labels)
-        if not options.maps or any(record["patient"].endswith(number) for number in options.maps)
-    ]
-    if not maps:
-        raise ValueError(f"{options.labels} has no map whose name ends with {', '.join(options.maps)}")
-    load, cases = LoadHeadd(), []
+    heads = list(heads_of(options.labels, options.maps).items())
+    if not heads:
+        raise ValueError("which label maps? name them by --maps 15 16 17")
+    cases = []
     random = np.random.default_rng(options.seed)
     for draw in range(max(options.draws, options.simulated)):
-        head = load(dict(maps[draw % len(maps)]))["head"]
+        number, head = heads[draw % len(heads)]
         pixel, thickness = GRIDS_MM[random.integers(len(GRIDS_MM))]
         where = folder / "drawn" / str(draw)
         grid = {"spacing_mm": pixel, "thickness_mm": thickness}
         simulate_heads(where, [head], num_subjects=1, seed=options.seed + draw, layout="bids", **grid)
-        name = {"patient": f"{maps[draw % len(maps)]['patient']}-{draw}"}
+        name = {"patient": f"map{number}", "session": str(draw)}  # those of one map are kin
         (given,), (truths,) = find_bids(where / SCANS), find_bids(where / TRUTH)
         cases.append(Case(options.weights, {**given, **name}, {**truths, **name}, "simulated"))
-        print(f"drawn: {name['patient']}, {pixel} x {thickness} mm", flush=True)
+        print(f"drawn: {subject_name(name)}, {pixel} x {thickness} mm", flush=True)
     return cases
 
 

@@ -13,6 +13,7 @@ import json
 import platform
 import tempfile
 import time
+from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -90,8 +91,13 @@ def check(options: argparse.Namespace) -> None:
         raise ValueError("--leave-one-out needs two patients in --fitted-on: one to score, one to fit on")
     if both := set(options.fitted_on) & set(options.held_out):
         raise ValueError(f"{', '.join(sorted(both))} cannot be fitted on and held out")
-    for output in filter(None, (options.json, options.keep)):
-        for folder in filter(None, (options.bids, options.brats)):
+    keep_out_of((options.bids, options.brats), (options.json, options.keep))
+
+
+def keep_out_of(data: Iterable[Path | None], outputs: Iterable[Path | None]) -> None:
+    """ValueError for an output that lies in a folder of data."""
+    for output in filter(None, outputs):
+        for folder in filter(None, data):
             if output.resolve().is_relative_to(folder.resolve()):
                 raise ValueError(f"{output} lies in {folder}: nothing is written there")
 

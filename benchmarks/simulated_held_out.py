@@ -5,7 +5,7 @@
 
 Maps are named by the number that their files end in; no other file of DIR is opened. People have thick
 slices, with skull and without, and the network gets their scans as by `hmf synthesize`. The truth is what a
-canonical protocol would have shown without noise. `--fast` takes a tenth of the time.
+canonical protocol would have shown without noise. `--fast` takes far less time.
 """
 
 import argparse

@@ -77,6 +77,15 @@ def test_training_and_inference_describe_the_same_network_and_planes():
         assert train[key] == inference[key], key
 
 
+def test_several_processes_are_prepared_as_one_is():
+    one, several = (
+        read(*names)["initialize"] for names in (["train.json"], ["train.json", "multi_gpu_train.json"])
+    )
+    for entry in one:
+        if isinstance(entry, dict) or "sys.path" in entry:
+            assert entry in several, entry
+
+
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_an_overlay_changes_only_what_is_there(overlay):
     whole = read("train.json")

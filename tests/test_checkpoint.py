@@ -10,7 +10,9 @@ from monai.data import DataLoader
 from monai.engines import SupervisedEvaluator
 from monai.handlers import LrScheduleHandler, ValidationHandler
 from monai.networks.nets import PatchDiscriminator
+from monai.transforms import Randomizable
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
 from hmf_networks.engines import ConditionalGANTrainer, WeightAverage
 from hmf_networks.engines.checkpoint import TrainingCheckpoint
@@ -40,10 +42,26 @@ class Scripted(Metric):
         return self.script.pop(0)
 
 
+class Drawn(Dataset, Randomizable):
+    """Samples as they are, and what a random transform would have drawn for each."""
+
+    def __init__(self, data: list[dict[str, Tensor]], drawn: list[float]) -> None:
+        self.data, self.drawn = data, drawn
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        self.drawn.append(self.R.random())
+        return self.data[index]
+
+
 class Run:
     """A training run as train.json builds it, small; `script` are the validation scores of its epochs."""
 
-    def __init__(self, folder: Path, script: list[float], *, resume=False, max_epochs=4, patience=99) -> None:
+    def __init__(
+        self, folder: Path, script: list[float], *, resume=False, max_epochs=4, patience=99, batch_size=2
+    ) -> None:
         torch.manual_seed(1)
         data = [{"image": torch.rand(2, 8, 8), "label": torch.rand(1, 8, 8)} for _ in range(6)]
         torch.manual_seed(
@@ -56,6 +74,7 @@ class Run:
         self.d_optimizer = torch.optim.Adam(self.discriminator.parameters(), lr=0.01)
         self.scheduler = flat_then_linear(self.optimizer, flat_epochs=1, decay_epochs=3)
         self.epochs: list[int] = []
+        self.drawn: list[float] = []
         self.rates: list[float] = []
         cpu = torch.device("cpu")
         self.evaluator = SupervisedEvaluator(
@@ -79,7 +98,7 @@ class Run:
         self.trainer = ConditionalGANTrainer(
             device=cpu,
             max_epochs=max_epochs,
-            train_data_loader=DataLoader(data, batch_size=2, shuffle=True),
+            train_data_loader=DataLoader(Drawn(data, self.drawn), batch_size=batch_size, shuffle=True),
             network=self.network,
             optimizer=self.optimizer,
             loss_function=nn.L1Loss(),
@@ -289,6 +308,20 @@ def test_a_longer_schedule_after_a_resume_has_its_own_rate_from_the_first_epoch_
     assert run.rates == [wanted]
 
 
+def test_a_resume_with_another_batch_trains_all_epochs_that_are_left(tmp_path):
+    Run(tmp_path, [1, 2, 3], max_epochs=3)  # 9 steps of 2: more than 4 epochs of one step
+    run = Run(tmp_path, [4], resume=True, batch_size=6)
+    assert run.epochs == [4]
+    assert run.trainer.state.iteration == 4
+
+
+def test_a_resume_draws_anew_what_is_random_in_the_data(tmp_path):
+    first = Run(tmp_path, [1], max_epochs=1)
+    again = Run(tmp_path, [1, 2], resume=True, max_epochs=2)
+    assert len(first.drawn) == len(again.drawn) == 6
+    assert not set(first.drawn) & set(again.drawn)
+
+
 def test_resuming_a_finished_run_says_that_it_is_finished(tmp_path, caplog):
     Run(tmp_path, [1, 2], max_epochs=2)
     assert Run(tmp_path, [], resume=True, max_epochs=2).epochs == []
@@ -299,10 +332,16 @@ def test_without_a_validation_the_last_weights_are_saved(tmp_path, caplog):
     run = Run(tmp_path, [1, 2], max_epochs=1)
     (tmp_path / "model.pt").unlink()
     best_model = BestModel(str(tmp_path / "model.pt"), run.average.network)
-    SaveUnvalidated(run.evaluator, best_model)(run.trainer)
-    assert not (tmp_path / "model.pt").exists()
+    handler = SaveUnvalidated(run.evaluator, best_model)
     run.evaluator.state.best_metric_epoch = -1
-    SaveUnvalidated(run.evaluator, best_model)(run.trainer)
+    handler(run.trainer)
+    assert not (tmp_path / "model.pt").exists()  # a finished run, started again: what lies there is better
+    handler.note(run.trainer)
+    run.evaluator.state.best_metric_epoch = 1
+    handler(run.trainer)
+    assert not (tmp_path / "model.pt").exists()  # the evaluator has chosen
+    run.evaluator.state.best_metric_epoch = -1
+    handler(run.trainer)
     assert_same(torch.load(tmp_path / "model.pt", weights_only=True), run.average.network.state_dict())
     assert "no subject to validate on" in caplog.text
 

@@ -4,15 +4,17 @@ import numpy as np
 import pytest
 import torch
 
+from hmf_networks.physics.artefacts import rician_noise
 from hmf_networks.physics.contrast_table import draw_table
 from hmf_networks.physics.head import SHRINKING, Head, make_head
-from hmf_networks.physics.head_tissues import KINDS, NAMES, NUMBER, OUTSIDE, tissue_of_label
+from hmf_networks.physics.head_tissues import AIR, KINDS, NAMES, NUMBER, OUTSIDE, tissue_of_label
+from hmf_networks.physics.lesions import draw_tumour_shells
 from hmf_networks.physics.protocols import CANONICAL, draw_any_protocols
-from hmf_networks.physics.scanner import draw_scan, percentiles, receive
+from hmf_networks.physics.scanner import draw_scan, least_signal, percentiles, receive, scaled_plane
 from hmf_networks.physics.scene import draw_scene, render, sample_signals
 from hmf_networks.physics.signal import Tissue, gradient_echo, signal, signed_signal
 from hmf_networks.physics.view import draw_view
-from hmf_networks.transforms.intensity import foreground
+from hmf_networks.transforms.intensity import foreground, scale_by_foreground
 from tests.heads import BONE, CORTEX, FLUID, WHITE, ball_labels
 
 T1, T1C, T2, FLAIR, PD = range(5)
@@ -172,6 +174,60 @@ def test_lesions_are_bright_on_flair_and_lie_in_solid_tissue(head):
     assert found >= 3
 
 
+def test_a_tumour_ends_where_the_head_and_its_bone_begin(head):
+    covered = 0
+    for seed in range(12):
+        shown = slice_of(scene_of(head, np.random.default_rng(seed), healthy=False))
+        outside = np.isin(shown.tissue, [NUMBER[name] for name in (AIR, *OUTSIDE)])
+        assert not shown.lesion[outside].any()
+        covered += (shown.lesion > 0.5).sum()
+    assert covered > 1000
+
+
+def test_no_lesion_is_cut_off_where_it_is_looked_for(rng):
+    for _ in range(30):
+        shells = draw_tumour_shells(rng, np.zeros(3, np.float32), (2, 1, 0))
+        points = rng.standard_normal((3, 4000)).astype(np.float32)
+        points *= rng.uniform(0, 250, 4000) / np.linalg.norm(points, axis=0)
+        near, shares = shells.at(points)
+        settings = zip(shells.radii_mm, shells.crinkles, shells.edges_mm, strict=True)
+        for (radius, crinkle, edge_mm), share in zip(settings, shares, strict=True):
+            everywhere = shells.blob.share(points.T, radius=radius, crinkle=crinkle, edge_mm=edge_mm)
+            assert np.delete(everywhere, near).max(initial=0) == 0
+            assert np.allclose(everywhere[near], share)
+
+
+def test_signals_of_opposite_sign_cancel_where_they_meet(head):
+    """As in a voxel: magnitudes are taken of what adds up, never added up themselves."""
+    signed = 0
+    for seed in range(6):
+        scene = scene_of(head, np.random.default_rng(seed))
+        flair = slice_of(scene).signals[FLAIR]
+        signed += (flair < 0).any() and (flair > 0).any()
+    assert signed
+
+
+@pytest.mark.parametrize("masked", [True, False])
+def test_a_plane_is_scaled_as_the_volume_that_it_is_of(masked):
+    """Air and dark fluid are background, or are not, as `scale_by_foreground` has it."""
+    rng = np.random.default_rng(0)
+    line = np.linspace(-1.4, 1.4, 56, dtype=np.float32)
+    radius = np.sqrt(sum(part**2 for part in np.meshgrid(line, line, line, indexing="ij")))
+    head = radius < 1
+    clean = np.where(head, 100 + 30 * np.sin(9 * radius), 0)
+    clean[radius < 0.5] = 4.0  # fluid, nulled
+    volume = rician_noise(rng, clean.astype(np.float32), sigma=1.5)
+    if masked:
+        volume[~head] = 0
+    air = None if masked else float(np.median(volume[radius > 2]))
+    low, high = percentiles(volume[head], air)
+    inside = (volume != 0) & (np.abs(volume - (air or 0.0)) > least_signal(volume[head], air))
+    ours, theirs = scaled_plane(volume, inside, low, high), scale_by_foreground(torch.from_numpy(volume))
+    assert np.abs(ours - theirs.numpy()).max() < 0.03
+    assert ((ours > -1) != (theirs.numpy() > -1)).mean() < 0.01
+    assert (ours[~head] > -1).mean() < 0.01
+
+
 def test_drawn_voxels_have_the_percentiles_of_the_whole_volume(head):
     """What stands for a volume while slices are drawn is scaled as the volume itself would be."""
     for seed in (0, 1):
@@ -179,7 +235,7 @@ def test_drawn_voxels_have_the_percentiles_of_the_whole_volume(head):
         middle = (head.brain_low + head.brain_high) / 2
         scene = draw_scene(rng, head, (96.0,) * 3, at=middle, healthy=True, stripped_share=1.0)
         places = axis(step=6.0)[:, None]
-        planes = [render(scene, axis(step=1.0), axis(step=1.0), place).signals for place in places]
+        planes = [np.abs(render(scene, axis(step=1.0), axis(step=1.0), place).signals) for place in places]
         volume = torch.from_numpy(np.stack(planes, axis=-1)[CANONICAL_COLUMNS])
         voxels = sample_signals(rng, scene)[:, CANONICAL_COLUMNS]
         for contrast in range(len(CANONICAL)):

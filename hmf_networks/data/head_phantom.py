@@ -27,8 +27,8 @@ FINE = 2  # places to a pixel, along either axis, that tissue is looked up at
 LARGEST_STEP_MM = 1.5
 MARGIN_MM = 12.0
 TRUTH_LEVEL = 4000.0
-OF_BRAIN = {"csf": 1, "gm": 2, "wm": 3}
 LESION = 4
+OF_BRAIN = {"csf": 1, "gm": 2, "wm": 3, "plaque": LESION}  # those that the maps have of their own
 TISSUE_LABELS = np.array(
     [0 if name in (AIR, *OUTSIDE) else OF_BRAIN.get(KINDS[name].like, 0) for name in NAMES], np.int16
 )
@@ -131,7 +131,7 @@ def _volumes(
     tissue, lesion = (np.zeros(shape[1:], np.int16) for _ in range(2))
     for number, place in enumerate(places):
         slice_ = render(scene, fine_rows, fine_columns, place + within)
-        signals[..., number] = _averaged(slice_.signals)
+        signals[..., number] = np.abs(_averaged(slice_.signals))
         inside[..., number] = _averaged(slice_.inside.astype(np.float32)) > 0.5
         lesion[..., number] = _averaged(slice_.lesion) > 0.5
         tissue[..., number] = TISSUE_LABELS[slice_.tissue[::FINE, ::FINE]]

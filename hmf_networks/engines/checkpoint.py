@@ -13,11 +13,14 @@ from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
+from monai.data.utils import set_rnd
 from torch.optim.lr_scheduler import LambdaLR
 
 from hmf_networks.atomic import write_whole
 from hmf_networks.engines.weights import MODEL_FILES, is_first_process, to_bytes
 from hmf_networks.naming import check_switch
+
+EPOCH_STRIDE = 10_007  # apart from the seeds of other processes
 
 logger = logging.getLogger(__name__)
 
@@ -90,11 +93,15 @@ class TrainingCheckpoint:
                     group["lr"] = base * factor
         progress = content["progress"]
         engine.state.epoch, engine.state.iteration = progress["epoch"], progress["iteration"]
+        if engine.state.epoch_length is not None:  # other than before, with another batch or more processes
+            engine.state.iteration = engine.state.epoch * engine.state.epoch_length
         if self.evaluator is not None and "best_metric" in progress:
             self.evaluator.state.best_metric = progress["best_metric"]
             self.evaluator.state.best_metric_epoch = progress["best_metric_epoch"]
         if is_first_process():  # the state is its own; the others go on with draws of theirs
             torch.set_rng_state(content["random_state"])
+        drawn_from = torch.initial_seed() + EPOCH_STRIDE * engine.state.epoch
+        set_rnd(getattr(engine.state.dataloader, "dataset", None), drawn_from)  # or epoch 1 is drawn again
         logger.info("resumed from %s after epoch %d", self.path, engine.state.epoch)
         if engine.state.max_epochs is not None and engine.state.epoch >= engine.state.max_epochs:
             logger.warning(

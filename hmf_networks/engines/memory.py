@@ -169,7 +169,7 @@ def keep_freed_memory(largest_mb: int = 2047) -> None:
     """Let the C library keep what is freed for the next tensor of that size, on Linux.
 
     By default it hands large blocks back to the system, which fills every page with zeros before it gives it
-    out again: a fifth of the time of a training on a CPU. What a user has set by the environment stands.
+    out again. What a user has set by the environment stands.
 
     Args:
         largest_mb: blocks larger than this are given back all the same: in inference whole volumes, so that

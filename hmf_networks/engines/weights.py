@@ -93,12 +93,19 @@ class SaveUnvalidated:
     def __init__(self, evaluator: Engine, best_model: BestModel) -> None:
         self.evaluator = evaluator
         self.best_model = best_model
+        self.has_trained = (
+            False  # a finished run that is started again keeps what was measured of its weights
+        )
 
     def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self.note)
         engine.add_event_handler(Events.COMPLETED, self)
 
+    def note(self, _engine: Engine) -> None:
+        self.has_trained = True
+
     def __call__(self, _engine: Engine) -> None:
-        if self.evaluator.state.best_metric_epoch < 1:
+        if self.has_trained and self.evaluator.state.best_metric_epoch < 1:
             self.best_model.save()
             logger.warning("no subject to validate on: %s is of the last epoch", self.best_model.path)
 

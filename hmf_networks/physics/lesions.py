@@ -98,10 +98,10 @@ class Shells(NamedTuple):
     def at(self, points_mm: Floats) -> tuple[np.ndarray, list[Floats]]:
         """Which of the points (3, N) it may reach, and for each tissue how much of them it is."""
         offsets = points_mm - self.centre[:, None]
-        reach = max(self.radii_mm) * REACH
+        settings = list(zip(self.radii_mm, self.crinkles, self.edges_mm, strict=True))
+        reach = self.blob.stretch.max() * max(radius * (1 + 2 * c) + edge for radius, c, edge in settings)
         near = np.flatnonzero(np.einsum("kn,kn->n", offsets, offsets) < reach * reach)
         local = offsets[:, near].T
-        settings = zip(self.radii_mm, self.crinkles, self.edges_mm, strict=True)
         return near, [
             self.blob.share(local, radius=radius, crinkle=crinkle, edge_mm=edge_mm).astype(np.float32)
             for radius, crinkle, edge_mm in settings

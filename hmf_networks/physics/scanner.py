@@ -18,6 +18,7 @@ PERCENTILES = (0.5, 99.5)
 AIR_SHARE = 0.04  # of the median signal: less is air or bone
 SIGNAL_SHARE, DARK_SHARE = 0.05, 0.1  # as transforms/intensity.py tells foreground
 ABOVE_BACKGROUND = 2.0**-20
+RAYLEIGH_MEDIAN = 1.177  # of the noise in air, in sigmas
 
 SHIFT_SHARE, SHIFT_MM = 0.25, 1.0  # contrasts that lie a little off the others, and how far along an axis
 BLUR_MM, RESLICED_SHARE, RESLICED_MM = 0.8, 0.1, (0.5, 2.0)  # largest sigma of the point spread
@@ -37,12 +38,16 @@ class Scan(NamedTuple):
 
 
 class Received(NamedTuple):
-    """A contrast in the units of its signal: the image, where the file is not 0, and how it was shaded."""
+    """A contrast in the units of its signal: the image, where the file is not 0, and how it was shaded.
+
+    `air` is what the air in the file's corners shows; None where all of it is 0.
+    """
 
     image: Floats
     shown: np.ndarray
     shading: float
     noise: float
+    air: float | None
 
 
 def draw_scan(rng: np.random.Generator, *, stripped: bool) -> Scan:
@@ -89,7 +94,8 @@ def receive(
     image = image * np.exp(np.float32(strength) * _shading(rng, signal.shape, spacing))
     noise = level / (scan.snr * rng.uniform(0.7, 1.4))
     shown = inside if scan.stripped else ~air if scan.masked_air else np.ones_like(air)
-    return Received(np.where(shown, rician_noise(rng, image, sigma=noise), 0), shown, strength, noise)
+    seen = None if scan.stripped or scan.masked_air else RAYLEIGH_MEDIAN * noise
+    return Received(np.where(shown, rician_noise(rng, image, sigma=noise), 0), shown, strength, noise, seen)
 
 
 def scan_plane(
@@ -98,26 +104,40 @@ def scan_plane(
     """One contrast as a network gets it, in [-1, 1], of 1 mm pixels; `voxels` stand for the volume."""
     received = receive(rng, scan, signal, inside, float(np.median(voxels)), (1.0, 1.0))
     shaded = voxels * np.exp(received.shading * rng.standard_normal(len(voxels)))
-    low, high = percentiles(rician_noise(rng, shaded, sigma=received.noise))
+    noisy = rician_noise(rng, shaded, sigma=received.noise)
+    least = least_signal(noisy, received.air)
+    low, high = percentiles(noisy, received.air)
     spread = high - low
     low += spread * LOW_JITTER * rng.standard_normal()
     high += spread * SCALE_JITTER * rng.standard_normal()
-    unit = (scaled_plane(received.image, received.shown, low, high) + 1) / 2
-    curved = unit ** np.exp(GAMMA_JITTER * rng.standard_normal()) * 2 - 1
-    return np.where(received.shown, np.maximum(curved, -1 + ABOVE_BACKGROUND), -1).astype(np.float32)
+    bright = np.abs(received.image - (received.air or 0.0)) > least
+    scaled = scaled_plane(received.image, received.shown & bright, low, high)
+    curved = ((scaled + 1) / 2) ** np.exp(GAMMA_JITTER * rng.standard_normal()) * 2 - 1
+    lifted = np.where(received.shown & bright, np.maximum(curved, -1 + ABOVE_BACKGROUND), curved)
+    return np.where(received.shown, lifted, -1).astype(np.float32)
 
 
-def scaled_plane(plane: Floats, shown: np.ndarray, low: float, high: float) -> Floats:
-    """To [-1, 1]; what is not shown is -1, all else a little above it."""
-    scaled = np.clip((plane - low) / max(high - low, 1e-12) * 2 - 1, -1 + ABOVE_BACKGROUND, 1)
-    return np.where(shown, scaled, -1).astype(np.float32)
+def scaled_plane(plane: Floats, inside: np.ndarray, low: float, high: float) -> Floats:
+    """To [-1, 1]; the foreground, `inside`, stays a little above -1."""
+    scaled = np.clip((plane - low) / max(high - low, 1e-12) * 2 - 1, -1, 1)
+    return np.where(inside, np.maximum(scaled, -1 + ABOVE_BACKGROUND), scaled).astype(np.float32)
 
 
-def percentiles(voxels: Floats) -> tuple[float, float]:
+def least_signal(voxels: Floats, air: float | None = None) -> float:
+    """How far the foreground of a volume is from what the air shows, at least.
+
+    0 where the air is 0 and few of the head's voxels are as dark; noise is never told from dark fluid.
+    """
+    signal = np.abs(voxels - (air or 0.0))
+    least = SIGNAL_SHARE * float(np.percentile(signal, 99.5))
+    few_are_dark = len(signal) < (1 + DARK_SHARE) * (signal > least).sum()
+    return 0.0 if few_are_dark and air is None else least
+
+
+def percentiles(voxels: Floats, air: float | None = None) -> tuple[float, float]:
     """The 0.5 and 99.5 percentile of the foreground, as of a whole volume."""
-    bright = voxels > SIGNAL_SHARE * np.percentile(voxels, 99.5)
-    few_are_dark = len(voxels) < (1 + DARK_SHARE) * bright.sum()
-    low, high = np.percentile(voxels if few_are_dark else voxels[bright], PERCENTILES)
+    inside = np.abs(voxels - (air or 0.0)) > least_signal(voxels, air)
+    low, high = np.percentile(voxels[inside], PERCENTILES)
     return float(low), float(high)
 
 

@@ -36,6 +36,7 @@ TUMOUR = (NUMBER["tumour core"], NUMBER["tumour rim"], NUMBER["oedema"])
 LARGEST_SHARE = 0.08  # of the white matter of a head that is lesion, where percentiles are taken
 
 OF_HEAD = np.isin(NAMES, OUTSIDE)  # by number of the tissue
+BEYOND_TUMOURS = np.isin(NAMES, (AIR, *OUTSIDE))
 FIRM = ~np.isin(NAMES, (AIR, *FLUIDS, *OUTSIDE))
 
 
@@ -102,7 +103,8 @@ def draw_scene(
 def render(scene: Scene, rows_mm: Floats, columns_mm: Floats, normal_mm: np.ndarray) -> Rendered:
     """The slice at these places of the block, averaged over those along the normal.
 
-    Signals are magnitudes of what adds up in a voxel, 0 outside an extracted brain.
+    Signals keep their sign, for those of larger voxels add up before their magnitude is taken; 0 outside an
+    extracted brain.
     """
     from scipy.ndimage import gaussian_filter
 
@@ -121,10 +123,14 @@ def render(scene: Scene, rows_mm: Floats, columns_mm: Floats, normal_mm: np.ndar
         inside += there / count
         tissues.append(tissue.reshape(shape))
     kept = (inside > 0.5).reshape(shape)
-    magnitudes = np.abs(signals / count).T.reshape(-1, *shape)
+    mixed = (signals / count).T.reshape(-1, *shape)
     sigmas = [0.0, *(POINT_SPREAD_MM / abs(float(axis[1] - axis[0])) for axis in (rows_mm, columns_mm))]
-    magnitudes = gaussian_filter(magnitudes, sigmas, truncate=2.0) * kept
-    return Rendered(magnitudes, kept, lesion.reshape(shape) * kept, tissues[count // 2])
+    return Rendered(
+        gaussian_filter(mixed, sigmas, truncate=2.0) * kept,
+        kept,
+        lesion.reshape(shape) * kept,
+        tissues[count // 2],
+    )
 
 
 def sample_signals(rng: np.random.Generator, scene: Scene) -> Floats:
@@ -218,9 +224,9 @@ def _signals(table: Floats, tissue: Integers, factors: Floats) -> Floats:
 def _lay_shells(
     scene: Scene, points: Floats, tissue: Integers, factors: Floats, signals: Floats
 ) -> np.ndarray:
-    """Blend the lesions into the signals, in place; fluid resists all but tumours. Returns their share."""
+    """Blend the lesions into the signals, in place; their share. Fluid resists plaques, air and bone all."""
     covered = np.zeros(len(tissue), np.float32)
-    resists = OF_HEAD if scene.view.mass is not None else ~FIRM
+    resists = BEYOND_TUMOURS if scene.view.mass is not None else ~FIRM
     for shells in scene.shells:
         near, shares = shells.at(points)
         for number, share in zip(shells.tissues, shares, strict=True):

@@ -109,12 +109,12 @@ class SimulateContrastsd(RandomizableTransform, MapTransform):
         shown = _coarse(inside[None].astype(np.float32))[0] > 0.5
         image = [
             scan_plane(rng, scan, signal, shown, several)
-            for signal, several in zip(_coarse(signals[acquired]), voxels.T[acquired], strict=True)
+            for signal, several in zip(np.abs(_coarse(signals[acquired])), voxels.T[acquired], strict=True)
         ]
         label = np.stack(
             [
                 scaled_plane(signal, signal > 0, *percentiles(several))
-                for signal, several in zip(signals[canonical], voxels.T[canonical], strict=True)
+                for signal, several in zip(np.abs(signals[canonical]), voxels.T[canonical], strict=True)
             ]
         )
         planes = label if self.fine_label else _coarse(label)

@@ -21,10 +21,8 @@ from hmf_networks.physics.fields import Floats
 from hmf_networks.physics.head import Head
 from hmf_networks.physics.head_tissues import AIR, KINDS, NAMES, OUTSIDE
 from hmf_networks.physics.scanner import draw_scan, receive
-from hmf_networks.physics.scene import Scene, draw_scene, render
+from hmf_networks.physics.scene import FINE, Scene, draw_scene, places_within, render, to_pixels
 
-FINE = 2  # places to a pixel, along either axis, that tissue is looked up at
-LARGEST_STEP_MM = 1.5
 MARGIN_MM = 12.0
 TRUTH_LEVEL = 4000.0
 LESION = 4
@@ -124,16 +122,15 @@ def _volumes(
     )
     places = _slab(scene, places, num_slices)
     fine_rows, fine_columns = (_finer(axis) for axis in (rows, columns))
-    steps = max(1, round(spacing[2] / LARGEST_STEP_MM))
-    within = (np.arange(steps) - (steps - 1) / 2) * spacing[2] / steps
+    within = places_within(spacing[2])
     shape = (2 * len(CONTRASTS), len(rows), len(columns), len(places))
     signals, inside = np.zeros(shape, np.float32), np.zeros(shape[1:], bool)
     tissue, lesion = (np.zeros(shape[1:], np.int16) for _ in range(2))
     for number, place in enumerate(places):
         slice_ = render(scene, fine_rows, fine_columns, place + within)
-        signals[..., number] = np.abs(_averaged(slice_.signals))
-        inside[..., number] = _averaged(slice_.inside.astype(np.float32)) > 0.5
-        lesion[..., number] = _averaged(slice_.lesion) > 0.5
+        signals[..., number] = np.abs(to_pixels(slice_.signals))
+        inside[..., number] = to_pixels(slice_.inside.astype(np.float32)) > 0.5
+        lesion[..., number] = to_pixels(slice_.lesion) > 0.5
         tissue[..., number] = TISSUE_LABELS[slice_.tissue[::FINE, ::FINE]]
     scan = draw_scan(rng, stripped=scene.stripped)
     parts: dict[str, dict[str, np.ndarray]] = {SCANS: {}, TRUTH: {}}
@@ -176,9 +173,3 @@ def _finer(axis: Floats) -> Floats:
     step = float(axis[1] - axis[0])
     offsets = (np.arange(FINE) - (FINE - 1) / 2) * step / FINE
     return (axis[:, None] + offsets).ravel().astype(np.float32)
-
-
-def _averaged(planes: Floats) -> Floats:
-    height, width = planes.shape[-2:]
-    split = planes.reshape(*planes.shape[:-2], height // FINE, FINE, width // FINE, FINE)
-    return split.mean((-3, -1))

@@ -20,13 +20,11 @@ from hmf_networks.ops.availability import available
 from hmf_networks.physics.fields import Floats
 from hmf_networks.physics.head import Head, make_head
 from hmf_networks.physics.scanner import draw_scan, percentiles, scaled_plane, scan_plane
-from hmf_networks.physics.scene import draw_scene, render, sample_signals
+from hmf_networks.physics.scene import FINE, draw_scene, places_within, render, sample_signals, to_pixels
 
 THICK_SHARE, THICK_MM = 0.4, (2.0, 5.0)
-LARGEST_STEP_MM = 1.5  # between the planes that a thick slice is averaged from
 PLANE_SHARES = (0.1, 0.1, 0.8)  # sagittal, coronal, axial
 LEAST_SHARE = 0.05  # of the plane that must show something
-FINE = 2  # places to a pixel, along either axis, that tissue is looked up at
 
 
 class LoadHeadd(MapTransform):
@@ -91,8 +89,6 @@ class SimulateContrastsd(RandomizableTransform, MapTransform):
 
     def _simulate(self, rng: np.random.Generator, head: Head) -> dict[str, torch.Tensor] | None:
         thickness = rng.uniform(*THICK_MM) if rng.random() < THICK_SHARE else 0.0
-        steps = max(1, round(thickness / LARGEST_STEP_MM))
-        places = (np.arange(steps) - (steps - 1) / 2) * thickness / steps
         scene = draw_scene(
             rng,
             head,
@@ -100,16 +96,16 @@ class SimulateContrastsd(RandomizableTransform, MapTransform):
             normal=int(rng.choice(3, p=PLANE_SHARES)),
             stripped_share=self.stripped_share,
         )
-        signals, inside, *_ = render(scene, self._rows, self._columns, places)
+        signals, inside, *_ = render(scene, self._rows, self._columns, places_within(thickness))
         if signals[0].astype(bool).mean() < LEAST_SHARE:
             return None
         voxels = sample_signals(rng, scene)
         acquired, canonical = slice(None, len(CONTRASTS)), slice(len(CONTRASTS), None)
         scan = draw_scan(rng, stripped=scene.stripped)
-        shown = _coarse(inside[None].astype(np.float32))[0] > 0.5
+        shown = to_pixels(inside[None].astype(np.float32))[0] > 0.5
         image = [
             scan_plane(rng, scan, signal, shown, several)
-            for signal, several in zip(np.abs(_coarse(signals[acquired])), voxels.T[acquired], strict=True)
+            for signal, several in zip(np.abs(to_pixels(signals[acquired])), voxels.T[acquired], strict=True)
         ]
         label = np.stack(
             [
@@ -117,7 +113,7 @@ class SimulateContrastsd(RandomizableTransform, MapTransform):
                 for signal, several in zip(np.abs(signals[canonical]), voxels.T[canonical], strict=True)
             ]
         )
-        planes = label if self.fine_label else _coarse(label)
+        planes = label if self.fine_label else to_pixels(label)
         drawn = {"image": torch.from_numpy(np.stack(image)), "label": torch.from_numpy(planes)}
         return drawn if all(available(several[None]).all() for several in drawn.values()) else None
 
@@ -125,8 +121,3 @@ class SimulateContrastsd(RandomizableTransform, MapTransform):
 def _fine_centres(count: int) -> Floats:
     fine = count * FINE
     return ((np.arange(fine) - (fine - 1) / 2) / FINE).astype(np.float32)
-
-
-def _coarse(planes: Floats) -> Floats:
-    count, height, width = planes.shape
-    return planes.reshape(count, height // FINE, FINE, width // FINE, FINE).mean((2, 4))

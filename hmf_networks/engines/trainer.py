@@ -96,9 +96,7 @@ class ConditionalGANTrainer(SupervisedTrainer):
         self.network.train()
         self.discriminator.train()
 
-        finer = (
-            target.shape[2] // sources.shape[2]
-        )  # of a simulated label: places to a pixel, along each axis
+        finer = target.shape[2] // sources.shape[2]  # a simulated label: places to a pixel, along each axis
         wanted = wanted_targets(sources, target, self.num_masks)
         with self._autocast():
             if torch.rand(()).item() < self.query_grid_share:

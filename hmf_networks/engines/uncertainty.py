@@ -46,9 +46,10 @@ def ensemble_spread(answer: Tensor, others: Iterator[Tensor]) -> Tensor:
     squares = squares.as_subclass(Tensor)
     for other in others:
         count += 1
-        step = other.as_subclass(Tensor).clamp(-1, 1) - mean
+        clipped = other.as_subclass(Tensor).clamp(-1, 1)
+        step = clipped - mean
         mean = mean + step / count
-        squares += step * (other.as_subclass(Tensor).clamp(-1, 1) - mean)
+        squares += step * (clipped - mean)
     return (squares / count).clamp(min=0).sqrt()
 
 

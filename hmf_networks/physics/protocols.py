@@ -37,7 +37,8 @@ def draw_protocols(rng: np.random.Generator, field_tesla: float) -> dict[str, Se
 
 def draw_any_protocols(rng: np.random.Generator, field_tesla: float) -> dict[str, Sequence]:
     """Like `draw_protocols`, but of any clinic: sources that a trained network may meet."""
-    inversion = nulling_time(CSF_T1_SECONDS, tr=(tr := rng.uniform(5.0, 11.0)))
+    tr = rng.uniform(5.0, 11.0)
+    inversion = nulling_time(CSF_T1_SECONDS, tr=tr)
     t1 = _any_t1(rng, field_tesla)
     t1c = t1 if rng.random() < 0.7 else _any_t1(rng, field_tesla)
     return {

@@ -3,6 +3,7 @@
 Shapes: planes (C, H, W) in [-1, 1], background at -1.
 """
 
+import math
 from collections.abc import Hashable, Mapping
 from typing import Any
 
@@ -51,8 +52,8 @@ class RandScannerd(RandomizableTransform, MapTransform):
             return plane
         curve, brightness, added = self.R.standard_normal(3) * (self.gamma, self.scale, self.offset)
         grain = torch.from_numpy(self.R.standard_normal(plane.shape)).float()
-        unit = ((plane + 1) / 2).clamp(0, 1) ** float(torch.tensor(curve).exp())
-        unit = unit * float(torch.tensor(brightness).exp()) + added
+        unit = ((plane + 1) / 2).clamp(0, 1) ** math.exp(curve)
+        unit = unit * math.exp(brightness) + added
         unit = unit + self.noise * self.R.random_sample() * grain
         taken = (unit * 2 - 1).clamp(-1 + CLIPPED, 1)
         return torch.where(plane > -1, taken, -1.0)

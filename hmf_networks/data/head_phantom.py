@@ -20,8 +20,9 @@ from hmf_networks.physics.artefacts import STORED_RANGE, stored
 from hmf_networks.physics.fields import Floats
 from hmf_networks.physics.head import Head
 from hmf_networks.physics.head_tissues import AIR, KINDS, NAMES, OUTSIDE
+from hmf_networks.physics.pixels import FINE, pixel_places, places_through, places_within, to_pixels
 from hmf_networks.physics.scanner import draw_scan, receive
-from hmf_networks.physics.scene import FINE, Scene, draw_scene, places_within, render, to_pixels
+from hmf_networks.physics.scene import Scene, draw_scene, render
 
 MARGIN_MM = 12.0
 TRUTH_LEVEL = 4000.0
@@ -118,11 +119,11 @@ def _volumes(
 ) -> tuple[dict[str, dict[str, np.ndarray]], np.ndarray, np.ndarray]:
     """Scans and truth, contrast -> int16 volume; tissues, lesions. Axes left, back, up as files have them."""
     rows, columns, places = (
-        _centres(extent, mm) for extent, mm in zip(scene.view.extents_mm, spacing, strict=True)
+        pixel_places(extent, mm) for extent, mm in zip(scene.view.extents_mm, spacing, strict=True)
     )
     places = _slab(scene, places, num_slices)
-    fine_rows, fine_columns = (_finer(axis) for axis in (rows, columns))
-    within = places_within(spacing[2])
+    fine_rows, fine_columns = (places_within(axis) for axis in (rows, columns))
+    within = places_through(spacing[2])
     shape = (2 * len(CONTRASTS), len(rows), len(columns), len(places))
     signals, inside = np.zeros(shape, np.float32), np.zeros(shape[1:], bool)
     tissue, lesion = (np.zeros(shape[1:], np.int16) for _ in range(2))
@@ -162,14 +163,3 @@ def _slab(scene: Scene, places: Floats, num_slices: int | None) -> Floats:
     first = int(np.searchsorted(places, middle)) - num_slices // 2
     first = min(max(first, 0), len(places) - num_slices)
     return places[first : first + num_slices]
-
-
-def _centres(extent_mm: float, spacing_mm: float) -> Floats:
-    count = max(1, round(extent_mm / spacing_mm))
-    return ((np.arange(count) - (count - 1) / 2) * spacing_mm).astype(np.float32)
-
-
-def _finer(axis: Floats) -> Floats:
-    step = float(axis[1] - axis[0])
-    offsets = (np.arange(FINE) - (FINE - 1) / 2) * step / FINE
-    return (axis[:, None] + offsets).ravel().astype(np.float32)

@@ -26,8 +26,6 @@ EDGE_MM, EDGE_KNOT_MM = (0.5, 3.5), 12.0  # from brain tissue, where an extracti
 TEXTURE_KNOTS = ((14.0, 1), (2.5, 4))  # mm, fields: coarse; fine, then one each of T1, T2, PD
 TEXTURE = (0.15, 0.8)  # strength, of the spread that tissues.py tells of
 
-FINE = 2  # places to a pixel, along either axis, that tissue is looked up at
-LARGEST_STEP_MM = 1.5  # between the places within a thick slice
 POINT_SPREAD_MM = 0.5  # sigma: sulci narrower than a voxel are never as dark or bright as fluid
 
 LESION_SHARES = {"none": 0.35, "plaques": 0.40, "tumour": 0.25}
@@ -127,25 +125,8 @@ def render(scene: Scene, rows_mm: Floats, columns_mm: Floats, normal_mm: np.ndar
     kept = (inside > 0.5).reshape(shape)
     mixed = (signals / count).T.reshape(-1, *shape)
     sigmas = [0.0, *(POINT_SPREAD_MM / abs(float(axis[1] - axis[0])) for axis in (rows_mm, columns_mm))]
-    return Rendered(
-        gaussian_filter(mixed, sigmas, truncate=2.0) * kept,
-        kept,
-        lesion.reshape(shape) * kept,
-        tissues[count // 2],
-    )
-
-
-def places_within(thickness_mm: float) -> np.ndarray:
-    """Places along the normal, about 0, that a slice is averaged over."""
-    count = max(1, round(thickness_mm / LARGEST_STEP_MM))
-    return (np.arange(count) - (count - 1) / 2) * thickness_mm / count
-
-
-def to_pixels(planes: Floats) -> Floats:
-    """(..., FINE R, FINE Q) -> (..., R, Q): pixels are the mean of their places."""
-    height, width = planes.shape[-2:]
-    split = planes.reshape(*planes.shape[:-2], height // FINE, FINE, width // FINE, FINE)
-    return split.mean((-3, -1))
+    shown = gaussian_filter(mixed, sigmas, truncate=2.0) * kept
+    return Rendered(shown, kept, lesion.reshape(shape) * kept, tissues[count // 2])
 
 
 def sample_signals(rng: np.random.Generator, scene: Scene) -> Floats:

@@ -19,7 +19,7 @@ from hmf_networks.transforms.slices import voxel_spacing_mm
 
 FLUID_IS_DARK = ("t1", "flair")  # there bone and fluid part the brain from the scalp
 DEEP_MM = 25.0  # from the air: brain and little else
-DARK_SHARE = 0.6  # of what is usual that deep: bone, air and fluid are below
+TISSUE_SHARE = 0.6  # of what is usual that deep: bone, air and fluid are below
 BRIDGE_MM = 3.5  # half the width of what is cut: vessels, nerves, muscle against the dura
 RIM_MM = 3.0  # kept around: the fluid between the folds and the cortex that was dark
 EXTRACTED_SHARE = 0.8  # of the foreground: with that much brain there is no skull
@@ -63,7 +63,7 @@ def brain_mask(volumes: Tensor, spacing_mm: Sequence[float]) -> Tensor | None:
     tissue = head
     for volume in volumes.numpy():
         if volume.any():
-            tissue = tissue & (volume > DARK_SHARE * np.median(volume[deep]))
+            tissue = tissue & (volume > TISSUE_SHARE * np.median(volume[deep]))
     pieces, _ = ndimage.label(_depth_mm(tissue, spacing_mm) > BRIDGE_MM)
     sizes = np.bincount(pieces.ravel())[1:]
     if not len(sizes):

@@ -17,10 +17,10 @@ from hmf_networks.naming import CONTRASTS
 from hmf_networks.nifti.geometry import upright
 from hmf_networks.nifti.read import read_volume
 from hmf_networks.ops.availability import available
-from hmf_networks.physics.fields import Floats
 from hmf_networks.physics.head import Head, make_head
+from hmf_networks.physics.pixels import pixel_places, places_through, places_within, to_pixels
 from hmf_networks.physics.scanner import draw_scan, percentiles, scaled_plane, scan_plane
-from hmf_networks.physics.scene import FINE, draw_scene, places_within, render, sample_signals, to_pixels
+from hmf_networks.physics.scene import draw_scene, render, sample_signals
 
 THICK_SHARE, THICK_MM = 0.4, (2.0, 5.0)
 PLANE_SHARES = (0.1, 0.1, 0.8)  # sagittal, coronal, axial
@@ -78,7 +78,7 @@ class SimulateContrastsd(RandomizableTransform, MapTransform):
         MapTransform.__init__(self, keys)
         RandomizableTransform.__init__(self, prob=1.0)
         self.size, self.fine_label, self.stripped_share = tuple(size), fine_label, stripped_share
-        self._rows, self._columns = (_fine_centres(count) for count in self.size)
+        self._rows, self._columns = (places_within(pixel_places(count, 1.0)) for count in self.size)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         rng = np.random.default_rng(self.R.randint(2**31))
@@ -96,13 +96,13 @@ class SimulateContrastsd(RandomizableTransform, MapTransform):
             normal=int(rng.choice(3, p=PLANE_SHARES)),
             stripped_share=self.stripped_share,
         )
-        signals, inside, *_ = render(scene, self._rows, self._columns, places_within(thickness))
+        signals, inside, *_ = render(scene, self._rows, self._columns, places_through(thickness))
         if signals[0].astype(bool).mean() < LEAST_SHARE:
             return None
         voxels = sample_signals(rng, scene)
         acquired, canonical = slice(None, len(CONTRASTS)), slice(len(CONTRASTS), None)
         scan = draw_scan(rng, stripped=scene.stripped)
-        shown = to_pixels(inside[None].astype(np.float32))[0] > 0.5
+        shown = to_pixels(inside.astype(np.float32)) > 0.5
         image = [
             scan_plane(rng, scan, signal, shown, several)
             for signal, several in zip(np.abs(to_pixels(signals[acquired])), voxels.T[acquired], strict=True)
@@ -116,8 +116,3 @@ class SimulateContrastsd(RandomizableTransform, MapTransform):
         planes = label if self.fine_label else to_pixels(label)
         drawn = {"image": torch.from_numpy(np.stack(image)), "label": torch.from_numpy(planes)}
         return drawn if all(available(several[None]).all() for several in drawn.values()) else None
-
-
-def _fine_centres(count: int) -> Floats:
-    fine = count * FINE
-    return ((np.arange(fine) - (fine - 1) / 2) / FINE).astype(np.float32)

@@ -14,11 +14,12 @@ from hmf_networks.physics.fields import Floats
 from hmf_networks.physics.head_tissues import AIR, NUMBER, OUTSIDE, tissue_of_label
 
 LATTICE_MM, PUSH_REACH_MM = 3, 12.0  # of what changes slowly; how far the growth of ventricles reaches
-FAR = 12  # mm from brain tissue, beyond which no extraction leaves anything
+FAR = 12  # mm from the brain, beyond which no extraction leaves anything
+SULCUS_MM = 5.0  # half the width of what is closed to the brain an extraction keeps: sulci, fissures
 SHRINKING = 32  # bit: cortex beside fluid, which atrophy turns into fluid
 NUM_VOXELS = 8000  # that stand for all of a head when its percentiles are taken
 
-VENTRICLES = (4, 5, 14, 43, 44, 72)  # labels
+VENTRICLES = (4, 5, 14, 15, 43, 44, 72)  # labels
 Integers = NDArray[np.integer]
 
 
@@ -26,7 +27,7 @@ class Head(NamedTuple):
     """One person's map, cut to the box of the head."""
 
     tissue: NDArray[np.uint8]  # X Y Z, number in head_tissues.NAMES, and the bit SHRINKING
-    distance: NDArray[np.uint8]  # X Y Z, mm from brain tissue; FAR and more as FAR
+    distance: NDArray[np.uint8]  # X Y Z, mm from the closed brain; FAR and more as FAR
     from_ventricles: NDArray[np.uint8]  # x y z on a lattice of LATTICE_MM: mm
     push: Floats  # 3 x y z on that lattice: away from the ventricles
     voxels: Integers  # (2, NUM_VOXELS) flat places of neighbours
@@ -40,7 +41,7 @@ def make_head(labels: Integers) -> Head:
     Raises:
         ValueError: there is no brain in it.
     """
-    from scipy.ndimage import binary_dilation, distance_transform_edt
+    from scipy.ndimage import binary_dilation
 
     tissue = tissue_of_label(int(labels.max()))[labels]
     window = _box(tissue != NUMBER[AIR], margin=8)
@@ -49,11 +50,12 @@ def make_head(labels: Integers) -> Head:
     brain = ~np.isin(tissue, no_brain)
     if brain.sum() < 100_000:
         raise ValueError("no brain in the label map: it has fewer than 0.1 litres of brain tissue")
-    distance = np.minimum(distance_transform_edt(~brain), FAR).round().astype(np.uint8)
+    ventricles = np.isin(labels, VENTRICLES)
+    distance = np.minimum(_from_closed(brain | ventricles), FAR).round().astype(np.uint8)
     fluid = tissue == NUMBER["csf"]
     cortex = (tissue == NUMBER["cortex"]) | (tissue == NUMBER["cerebellar cortex"])
     shrinking = cortex & binary_dilation(fluid, np.ones((3, 3, 3)))
-    from_ventricles, push = _around_ventricles(np.isin(labels, VENTRICLES))
+    from_ventricles, push = _around_ventricles(ventricles)
     rng = np.random.default_rng(0)
     first = rng.choice(np.flatnonzero(tissue != NUMBER[AIR]), NUM_VOXELS)
     steps = np.array([1, tissue.shape[2], tissue.shape[1] * tissue.shape[2]])
@@ -68,6 +70,15 @@ def make_head(labels: Integers) -> Head:
         brain_low=low.astype(np.float32),
         brain_high=high.astype(np.float32),
     )
+
+
+def _from_closed(brain: NDArray[np.bool_]) -> Floats:
+    """Distance from the brain as an extraction takes it: whole, with the fluid between its folds."""
+    from scipy.ndimage import distance_transform_edt
+
+    around = distance_transform_edt(~brain) <= SULCUS_MM
+    closed = distance_transform_edt(around) > SULCUS_MM
+    return np.asarray(distance_transform_edt(~(brain | closed)), np.float32)
 
 
 def _around_ventricles(ventricles: NDArray[np.bool_]) -> tuple[NDArray[np.uint8], Floats]:

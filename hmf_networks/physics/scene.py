@@ -22,7 +22,7 @@ from hmf_networks.physics.view import View, draw_view
 
 ATROPHY, ATROPHY_KNOT_MM = (0.8, 4.0), 9.0  # how rarely cortex beside fluid is lost, in standard deviations
 SOFT_KNOT_MM, MUSCLE = 7.0, (-0.6, 0.6)  # what is fat, what muscle; mean and deviation of the threshold
-EDGE_MM, EDGE_KNOT_MM = (0.5, 3.5), 12.0  # from brain tissue, where an extraction cuts
+EDGE_MM, EDGE_KNOT_MM = (0.5, 3.5), 12.0  # from the closed brain, where an extraction cuts
 TEXTURE_KNOTS = ((14.0, 1), (2.5, 4))  # mm, fields: coarse; fine, then one each of T1, T2, PD
 TEXTURE = (0.15, 0.8)  # strength, of the spread that tissues.py tells of
 
@@ -47,7 +47,7 @@ class Scene(NamedTuple):
     shells: list[Shells]
     shrunk: tuple[float, Field]  # cortex beside fluid is lost where the field is above
     muscle: tuple[float, Field]  # soft tissue is muscle where the field is above
-    edge: tuple[float, Field]  # mm from brain tissue, and how much the field moves it
+    edge: tuple[float, Field]  # mm from the closed brain, and how much the field moves it
     stripped: bool
     texture: float
     textures: list[Field]

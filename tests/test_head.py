@@ -162,6 +162,23 @@ def test_an_extracted_brain_has_nothing_of_the_head(head, rng):
         assert shown.inside[of_brain].all()
 
 
+def test_an_extracted_brain_keeps_its_ventricles_and_the_fluid_in_its_folds(head, rng):
+    for _ in range(5):
+        shown = slice_of(scene_of(head, rng, stripped_share=1.0))
+        middle = tuple(size // 2 for size in shown.inside.shape)
+        assert NAMES[shown.tissue[middle]] == "csf"
+        assert shown.inside[middle]
+        t2 = shown.signals[len(CANONICAL) + T2]
+        assert t2[middle] > 1.5 * np.median(t2[shown.inside])
+    labels = np.full((120,) * 3, FLUID, np.int32)
+    labels[20:100, 20:100, 20:100] = CORTEX
+    labels[20:60, 57:63, 40:80] = FLUID  # a sulcus, 6 mm wide, 40 mm deep
+    labels[20:60, 20:60, 82:100] = FLUID  # a corner without brain
+    distance = make_head(labels).distance
+    assert distance[40, 60, 60] == 0
+    assert distance[26, 26, 97] > 5
+
+
 def test_lesions_are_bright_on_flair_and_lie_in_solid_tissue(head):
     found = 0
     for seed in range(12):

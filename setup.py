@@ -1,13 +1,16 @@
-"""The package is described in pyproject.toml; here only its compiled part: the selective scan for CPUs.
+"""The package is described in pyproject.toml; here what that cannot say.
 
-It needs a C++ compiler and nothing of Python or torch. Without one the package installs all the same.
+The compiled part is the selective scan for CPUs: it needs a C++ compiler and nothing of Python or torch.
+Without one the package installs all the same. A wheel takes the bundle along.
 """
 
 import runpy
+import shutil
 from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
 
 BUILD = runpy.run_path(str(Path(__file__).parent / "hmf_networks" / "ops" / "_scan_native_build.py"))
 
@@ -22,6 +25,17 @@ class BuildKernel(build_ext):
             self.warn(f"{error}; the package works without its compiled scan, only slower")
 
 
+class BuildWithBundle(build_py):
+    """Give a wheel the bundle: who installs it needs no checkout. In place it lies beside the package."""
+
+    def run(self) -> None:
+        super().run()
+        if not self.editable_mode:
+            bundle = Path(self.build_lib, "hmf_networks", "bundle")
+            shutil.copytree("bundle", bundle, dirs_exist_ok=True)
+            shutil.copy("LICENSE", bundle)
+
+
 setup(
     ext_modules=[
         Extension(
@@ -30,5 +44,5 @@ setup(
             optional=True,
         )
     ],
-    cmdclass={"build_ext": BuildKernel},
+    cmdclass={"build_ext": BuildKernel, "build_py": BuildWithBundle},
 )

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hmf_networks import __version__
+from hmf_networks.bundles.find import bundle_root
 from hmf_networks.naming import CONTRASTS, unknown_word
 from hmf_networks.outputs.failure import SubjectsFailed
 
@@ -97,6 +98,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_evaluate,
         _add_picture,
         _add_card,
+        _add_pack,
         _add_cost,
         _add_info,
     ):
@@ -214,7 +216,7 @@ def _add_synthesize(commands: Commands) -> None:
         "--bundle",
         type=_path,
         metavar="DIR",
-        help="folder of the bundle (default: the one beside the package)",
+        help="folder of the bundle (default: the package's own)",
     )
     add(
         "--config", type=_path, action="append", default=[], metavar="FILE", help="config laid over inference"
@@ -271,7 +273,7 @@ def _synthesize(options: argparse.Namespace) -> None:
         except ValueError:
             overrides[key] = value
     synthesize(
-        options.bundle or Path(__file__).parent.parent / "bundle",
+        options.bundle or bundle_root(),
         options.weights,
         loose_record(loose, output) if loose else options.paths[0],
         output.parent if loose else output,
@@ -362,7 +364,7 @@ def _add_card(commands: Commands) -> None:
     wanted = card.add_mutually_exclusive_group(required=True)
     wanted.add_argument("--check", action="store_true", help="change nothing")
     wanted.add_argument("--write", action="store_true", help="fill tables and eval_metrics, then check")
-    card.add_argument("--bundle", type=_path, metavar="DIR", help="default: the one beside the package")
+    card.add_argument("--bundle", type=_path, metavar="DIR", help="default: the package's own")
     card.add_argument("--results", type=_path, metavar="DIR", help="default: docs/results beside the bundle")
     card.set_defaults(run=_card)
 
@@ -370,7 +372,7 @@ def _add_card(commands: Commands) -> None:
 def _card(options: argparse.Namespace) -> int:
     from hmf_networks.reports.model_card import check_card, write_card
 
-    bundle = options.bundle or Path(__file__).parent.parent / "bundle"
+    bundle = options.bundle or bundle_root()
     results = options.results or bundle.parent / "docs" / "results"
     if options.write:
         write_card(bundle, results)
@@ -378,6 +380,25 @@ def _card(options: argparse.Namespace) -> int:
     for fault in faults:
         sys.stderr.write(f"hmf card: {fault}\n")
     return 2 if faults else 0
+
+
+def _add_pack(commands: Commands) -> None:
+    pack = commands.add_parser(
+        "pack",
+        help="assemble the bundle for the model zoo: a folder and its zip",
+        description="Assemble the bundle with this package inside, check it, tell what the zoo wants.",
+    )
+    pack.add_argument("--output", type=_path, default=Path("dist"), metavar="DIR", help="default: dist")
+    pack.add_argument("--bundle", type=_path, metavar="DIR", help="default: the package's own")
+    pack.add_argument("--overwrite", action="store_true", help="replace folder and zip that are there")
+    pack.set_defaults(run=_pack)
+
+
+def _pack(options: argparse.Namespace) -> None:
+    from hmf_networks.bundles.pack import for_the_zoo, pack
+
+    packed = pack(options.output, options.bundle or bundle_root(), overwrite=options.overwrite)
+    logger.info("%s\n%s\n%s", packed.folder, packed.archive, for_the_zoo(packed))
 
 
 def _add_cost(commands: Commands) -> None:

@@ -16,7 +16,7 @@ PACKAGE = Path(hmf_networks.__file__).parent
 FLOORS = {
     -1: {"atomic", "background", "hashing"},  # the cellar: the standard library only
     0: {"ops", "nifti", "physics", "naming"},
-    1: {"blocks", "losses", "metrics", "data", "transforms", "preparation", "outputs"},
+    1: {"blocks", "losses", "metrics", "data", "transforms", "preparation", "outputs", "bundles"},
     2: {"nets", "baselines", "engines", "reports"},
     3: {"cli"},
     4: {"__main__"},  # the doorstep: calls the command line

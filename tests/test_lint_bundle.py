@@ -13,6 +13,7 @@ from hmf_networks.bundles.lint_expression import faults_of_expression
 from hmf_networks.bundles.pack import pack
 from hmf_networks.cli import main
 from tests.evil_bundles import KNOWN, archived, configured, harmless
+from tests.evil_bundles_blind import BLIND
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def test_there_is_nothing_to_find_in_ours(tmp_path):
         assert lint_bundle(path) == []
 
 
-@pytest.mark.parametrize("spoil", KNOWN)
+@pytest.mark.parametrize("spoil", KNOWN + BLIND)
 def test_every_evil_bundle_is_found(spoil, bundle, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     path = spoil(bundle) or bundle
@@ -125,6 +126,24 @@ def test_a_key_that_is_there_twice_is_judged_twice(bundle):
     text = (bundle / "configs" / "train.json").read_text()
     (bundle / "configs" / "train.json").write_text('{"x": "$evil()", "x": 1, ' + text[1:])
     assert {finding.rule for finding in lint_bundle(bundle)} == {"config", "expression"}
+
+
+def test_yaml_is_read_and_without_its_reader_not_trusted(bundle, monkeypatch):
+    (bundle / "configs" / "more.yaml").write_text("a: 1\n")
+    assert lint_bundle(bundle) == []
+    (bundle / "configs" / "more.yaml").write_text("a: !!python/object/apply:os.system [x]\n")
+    assert [finding.rule for finding in lint_bundle(bundle)] == ["config"]
+    (bundle / "configs" / "more.yaml").write_text("a: $evil()\n")
+    assert {finding.rule for finding in lint_bundle(bundle)} == {"expression"}
+    (bundle / "configs" / "more.yaml").write_text("a: 1\n")
+    monkeypatch.setitem(sys.modules, "yaml", None)
+    assert [finding.rule for finding in lint_bundle(bundle)] == ["config"]
+
+
+def test_what_is_to_be_fetched_are_weights(bundle):
+    for path, is_well in (("models/model.pt", True), ("fire.py", False), ("../model.pt", False)):
+        (bundle / "large_files.yml").write_text(f"large_files:\n- path: {path}\n  url: x\n")
+        assert (lint_bundle(bundle) == []) == is_well
 
 
 def test_what_cannot_be_read_is_found(bundle):

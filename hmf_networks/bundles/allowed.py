@@ -120,4 +120,8 @@ DATA_FILES = {
     ".onnx",
     ".csv",
 }
+WEIGHTS = {
+    *(".pt", ".pth", ".ckpt", ".bin", ".ts", ".h5", ".safetensors"),
+    *(".pkl", ".pickle", ".npy", ".npz", ".joblib"),
+}
 FILES_WITHOUT_ENDING = {"LICENSE", "NOTICE", "VERSION"}

@@ -10,12 +10,12 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from hmf_networks.bundles.allowed import DATA_FILES, FILES_WITHOUT_ENDING
+from hmf_networks.bundles.allowed import DATA_FILES, FILES_WITHOUT_ENDING, WEIGHTS
 from hmf_networks.bundles.find import PACKAGE
 from hmf_networks.bundles.finding import Finding
 from hmf_networks.bundles.lint_config import lint_json, lint_yaml
 from hmf_networks.bundles.lint_logging import lint_logging
-from hmf_networks.bundles.lint_weights import WEIGHTS, lint_weights
+from hmf_networks.bundles.lint_weights import lint_weights
 
 LARGEST_BYTES = 2**32  # of all that an archive unpacks to; more is a bomb, or nothing for a laptop
 LARGEST_RATIO = 200  # unpacked to packed
@@ -79,7 +79,8 @@ def _lint_entries(entries: list[zipfile.ZipInfo]) -> Iterator[Finding]:
     for entry in entries:
         name = entry.orig_filename
         parts = name.replace("\\", "/").split("/")
-        if ".." in parts or name.startswith(("/", "\\")) or ":" in parts[0] or "\\" in name or "\0" in name:
+        is_odd = ".." in parts or "" in parts[:-1]  # a//b is written where a/b is
+        if is_odd or name.startswith(("/", "\\")) or ":" in parts[0] or "\\" in name or "\0" in name:
             yield Finding(name, "", "archive", "its name leads out of the folder it is unpacked to")
         kind = stat.S_IFMT(entry.external_attr >> 16)
         if kind not in (0, stat.S_IFREG, stat.S_IFDIR):

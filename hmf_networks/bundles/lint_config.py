@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Any
 
-from hmf_networks.bundles.allowed import BARE_CLASSES, CLASSES, DANGEROUS, FUNCTIONS, READERS
+from hmf_networks.bundles.allowed import BARE_CLASSES, CLASSES, DANGEROUS, FUNCTIONS, READERS, WEIGHTS
 from hmf_networks.bundles.finding import Finding
 from hmf_networks.bundles.lint_expression import faults_of_expression
 
@@ -52,8 +52,8 @@ def lint_yaml(name: str, content: bytes) -> Iterator[Finding]:
     if PurePosixPath(name).stem == "large_files":
         for entry in (documents[0] or {}).get("large_files", []) if isinstance(documents[0], dict) else []:
             path = str(entry.get("path", "")) if isinstance(entry, dict) else str(entry)
-            if leads_out(path):
-                yield Finding(name, "large_files", "path", f"{path} leads out of the bundle")
+            if leads_out(path) or PurePosixPath(path).suffix.lower() not in WEIGHTS:
+                yield Finding(name, "large_files", "path", f"{path}: to be fetched, but no weights")
 
 
 class _Pairs(list[tuple[str, Any]]):
@@ -83,6 +83,8 @@ def _lint_named(file: str, place: str, name: str, value: Any) -> Iterator[Findin
     shown = str(value)[:LONGEST]
     if name == "_target_" and not is_allowed_target(value):
         yield Finding(file, place, "target", f"{shown} is not on the list of what may be called")
+    if name == "_debug_":  # stops in a debugger, which reads a file of commands first
+        yield Finding(file, place, "mode", f"_debug_ {shown}")
     if name == "_mode_" and value not in ("default", "callable"):
         yield Finding(file, place, "mode", shown)
     if name in ("reader", "writer") and any(each not in READERS for each in _each(value)):

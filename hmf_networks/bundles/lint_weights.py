@@ -9,20 +9,6 @@ from pathlib import PurePosixPath
 from hmf_networks.bundles.allowed import PICKLED
 from hmf_networks.bundles.finding import Finding
 
-WEIGHTS = {
-    ".pt",
-    ".pth",
-    ".ckpt",
-    ".bin",
-    ".ts",
-    ".pkl",
-    ".pickle",
-    ".npy",
-    ".npz",
-    ".joblib",
-    ".h5",
-    ".safetensors",
-}
 REGISTERED = {"EXT1", "EXT2", "EXT4"}  # names by number, from a table of the one who loads
 SAFE = {".safetensors"}  # no pickle by design
 HARMLESS = {

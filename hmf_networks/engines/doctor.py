@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from monai.bundle import ConfigParser
 
 from hmf_networks.engines.device import choose_device
 from hmf_networks.engines.memory import free_bytes
 from hmf_networks.engines.precision import has_bfloat16
-from hmf_networks.engines.weights import load_weights, what_for
-from hmf_networks.nets import HMFMambaINR
+from hmf_networks.engines.weights import load_weights
 from hmf_networks.ops.selective_scan import available_backends
 
 LEAST = {"monai": (1, 6, 1), "torch": (2, 6)}  # what pyproject.toml asks for, where it matters most
@@ -48,7 +48,7 @@ def examine(bundle: Path) -> Iterator[Check]:
     yield _device(device)
     yield _memory(device)
     yield Check("scan", f"{', '.join(available_backends())} (the first that fits is taken)", _no_kernel())
-    yield from _weights(bundle / "models" / "model.pt")
+    yield from _weights(bundle)
 
 
 def _packages(bundle: Path) -> Iterator[Check]:
@@ -100,12 +100,13 @@ def _no_kernel() -> str:
     return "" if has_kernel else "slow: install a C++ compiler (g++ or clang++), then try again"
 
 
-def _weights(path: Path) -> Iterator[Check]:
-    about = what_for(path)
+def _weights(bundle: Path) -> Iterator[Check]:
+    path, config = bundle / "models" / "model.pt", ConfigParser()
+    config.read_config(bundle / "configs" / "inference.json")
+    network = config.get_parsed_content("network_def")
     try:
-        network = HMFMambaINR(**about.get("network", {}))
         sha256 = load_weights(network, str(path))
-    except (ValueError, OSError, TypeError) as error:
+    except (ValueError, OSError) as error:
         yield Check("weights", str(error), "fetch them again, with the model.json beside them")
         return
     yield Check("weights", f"{path}, sha256 {sha256[:16]}..., as its model.json tells")

@@ -1,4 +1,4 @@
-"""A network made ready for inference: norms folded into the convolutions before them, compiled on request."""
+"""A network made ready for inference: norms folded into convolutions, channels last, compiled on request."""
 
 import copy
 import weakref
@@ -108,7 +108,7 @@ class Ready:
     def _made_ready(self, network: nn.Module) -> Kept:
         tensors, settings = _tensors(network), _settings(network)
         state = [(weakref.ref(x), x.data_ptr(), x._version) for x in tensors]
-        ready = fold_batch_norms(network)
+        ready = fold_batch_norms(network).to(memory_format=torch.channels_last)  # faster, whoever made it
         if self.compile:
             ready = compiled(ready, tensors[0].device if tensors else torch.device("cpu"))
         return Kept(ready, weakref.ref(network), state, settings)

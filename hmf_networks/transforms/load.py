@@ -49,7 +49,7 @@ class LoadContrastsd(MapTransform):
         with_region: read the record's segmentation as `region` (1, X, Y, Z), boolean; zeros when it has none.
         regrid: bring files on other grids onto that of the first source (linear, its background around it);
             without it they are refused.
-        volume: which volume of a 4-D file, counted from 0.
+        volume: which volume of a 4-D file, counted from 0; "volumes" of a record tells it of each contrast.
         max_voxels: larger files are refused before they are read.
 
     The result keeps the record's other entries. `image` is a MetaTensor (S, X, Y, Z) that knows its affine
@@ -85,11 +85,11 @@ class LoadContrastsd(MapTransform):
         used = self._used(record)
         states = [_state(record[name]) for name in used]  # before a byte of them is read
         first_path = record[used[0]]
-        first = self._read(first_path)
+        first = self._read(record, used[0])
         _check_plane(first, first_path)
         volumes, learned = {used[0]: first.values}, self._learned(record)
         for name in [*used[1:], *learned]:
-            volumes[name] = self._on_grid(self._read(record[name]), record[name], first).values
+            volumes[name] = self._on_grid(self._read(record, name), record[name], first).values
         channels = [volumes[name] if name in used else np.zeros_like(first.values) for name in self.sources]
         meta = {"filename_or_obj": str(first_path), "original_affine": first.affine}
         sample = {key: value for key, value in record.items() if key not in (*CONTRASTS, "label")}
@@ -125,8 +125,9 @@ class LoadContrastsd(MapTransform):
         """What becomes the label."""
         return targets_of({str(key): value for key, value in record.items()}) if self.with_label else []
 
-    def _read(self, path: str) -> _Placed:
-        return _Placed(*read_volume(path, volume=self.volume, max_voxels=self.max_voxels), Path(path).name)
+    def _read(self, record: Mapping[Hashable, Any], name: str) -> _Placed:
+        path, volume = record[name], record.get("volumes", {}).get(name, self.volume)
+        return _Placed(*read_volume(path, volume=volume, max_voxels=self.max_voxels), Path(path).name)
 
     def _on_grid(self, other: _Placed, path: str, first: _Placed) -> _Placed:
         problem = _difference(other, first)

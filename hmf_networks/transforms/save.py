@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from monai.data import MetaTensor
-from monai.transforms import MapTransform
+from monai.transforms import MapTransform, SaveImaged
 from nibabel.affines import voxel_sizes
 from numpy.typing import NDArray
 
@@ -58,7 +58,7 @@ class NoRoomError(OSError):
     """An output cannot be written for a reason that the next one would meet, too."""
 
 
-class SaveSynthesisd(MapTransform):
+class SaveSynthesisd(SaveImaged):
     """Write `pred`, already back on the grid of the first source that was read, and what belongs beside it.
 
     `pred` (T, X, Y, Z) has a channel for each contrast that is to be made (`naming.targets_of`); each becomes
@@ -88,7 +88,9 @@ class SaveSynthesisd(MapTransform):
         preview: bool = True,
         calibration: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__(keys)
+        MapTransform.__init__(
+            self, keys
+        )  # a SaveImaged in name: MONAI Label, which saves itself, leaves it out
         self.output_dir = Path(output_dir).expanduser()
         self.sources = tuple(sources)
         self.weights_path = weights_path

@@ -1,0 +1,97 @@
+"""A request of a MONAI Label client becomes a record: its file, the files beside that, and what it names."""
+
+import logging
+import re
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from monai.transforms import MapTransform
+
+from hmf_networks.data.folder import find_subjects
+from hmf_networks.naming import CONTRASTS, Record, bare_name, check_contrasts
+from hmf_networks.nifti.read import read_header
+
+logger = logging.getLogger(__name__)
+
+USUAL = {2: ("t1", "flair"), 5: CONTRASTS}  # by number of volumes of a 4-D file that nobody names
+FIRST_ASKED = ("t2", "flair", "t1", "pd")  # where several are missing and a client shows one
+WHAT_IS_MISSING = "what is missing"  # as the target of a request
+
+
+class RecordOfRequestd(MapTransform):
+    """`image`, a path, becomes the record of a study with one target; a record stays as it is.
+
+    Sources, the first that there are: files named in the request (`{"t1": path, "flair": path}`); the volumes
+    of a 4-D file, called by `contrasts` of the request ("t1,flair"), or by its name ("x_t1_flair.nii.gz"), or
+    as USUAL; the file and its siblings by the naming rules (docs/data.md).
+
+    Args:
+        keys: one, where a client puts the path.
+        targets: contrasts that the network makes.
+
+    `target` of the request says what to make; without it the first of FIRST_ASKED that is missing.
+
+    Raises:
+        ValueError: the contrasts of the file cannot be told, or nothing is missing.
+    """
+
+    def __init__(self, keys: str = "image", *, targets: Sequence[str]) -> None:
+        super().__init__(keys)
+        self.targets = tuple(targets)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        request: dict[Any, Any] = dict(data)
+        path = request.get(self.keys[0])
+        if not isinstance(path, str | Path):
+            return request
+        scans = _named(request) or _volumes(Path(path), request) or _siblings(Path(path))
+        others = {key: value for key, value in request.items() if key not in (*CONTRASTS, self.keys[0])}
+        study = {"patient": bare_name(Path(path).name), "session": ""} | scans
+        return others | study | {"target": self._target(request, study)}
+
+    def _target(self, request: Mapping[str, Any], study: Mapping[str, Any]) -> str:
+        asked = request.get("target", WHAT_IS_MISSING)
+        if isinstance(asked, str) and asked != WHAT_IS_MISSING:  # a list: all that a client might have chosen
+            check_contrasts([asked])
+            return asked
+        missing = [name for name in FIRST_ASKED if name in self.targets and name not in study]
+        if not missing:
+            raise ValueError(f"{study['patient']} lacks none of {', '.join(FIRST_ASKED)}; name a target")
+        return missing[0]
+
+
+def _named(request: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: str(request[name]) for name in CONTRASTS if isinstance(request.get(name), str | Path)}
+
+
+def _volumes(path: Path, request: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a 4-D file: which contrast is which volume of it; nothing for any other."""
+    count = read_header(path).num_volumes
+    if count < 2:
+        return {}
+    named = request.get("contrasts") or [
+        word for word in re.split(r"[_\-.\s]", bare_name(path.name).lower()) if word in CONTRASTS
+    ]
+    names = named.replace(" ", "").split(",") if isinstance(named, str) else list(named)
+    if not names and count in USUAL:
+        names = list(USUAL[count])
+        logger.warning("%s: its %d volumes are taken for %s", path.name, count, ", ".join(names))
+    check_contrasts(names)
+    if len(names) != count:
+        raise ValueError(
+            f"{path.name} has {count} volumes and {len(names)} names for them; "
+            'say which contrasts they are, in their order: {"contrasts": "t1,flair"}'
+        )
+    return {name: str(path) for name in names} | {"volumes": {name: n for n, name in enumerate(names)}}
+
+
+def _siblings(path: Path) -> Record:
+    try:
+        (record,) = find_subjects(path, [])
+    except ValueError as error:
+        raise ValueError(
+            f"{path.name}: its name does not tell which contrast it is ({error}); "
+            'say so in the request: {"t1": "/path/of/it.nii.gz"}'
+        ) from error
+    return record

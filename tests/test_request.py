@@ -1,5 +1,7 @@
 """What a MONAI Label client asks for becomes a record, or one sentence; it gets what inference writes."""
 
+import sys
+import types
 from pathlib import Path
 
 import nibabel
@@ -11,7 +13,7 @@ from monai.transforms import SaveImaged
 
 from hmf_networks.bundles.find import bundle_root
 from hmf_networks.cli import main
-from hmf_networks.engines.request import RecordOfRequestd
+from hmf_networks.engines.request import LoadStudyd
 from hmf_networks.engines.weights import load_weights
 from hmf_networks.naming import CONTRASTS
 from hmf_networks.nifti.codes import VolumeError
@@ -36,7 +38,7 @@ def scans(study) -> dict[str, Path]:
 
 
 def recorded(**request) -> dict:
-    return RecordOfRequestd("image", targets=CONTRASTS)(request)
+    return LoadStudyd("image", load=dict, targets=CONTRASTS)(request)
 
 
 @pytest.fixture
@@ -101,6 +103,15 @@ def test_what_cannot_be_told_is_said_in_a_sentence(scans, tmp_path):
     everything = {name: str(scans["t1"]) for name in CONTRASTS}
     with pytest.raises(ValueError, match="name a target"):
         recorded(image="x.nii.gz", **everything)
+
+
+def test_a_server_answers_with_that_sentence(monkeypatch):
+    class HTTPError(Exception):
+        pass
+
+    monkeypatch.setitem(sys.modules, "starlette.exceptions", types.SimpleNamespace(HTTPException=HTTPError))
+    with pytest.raises(HTTPError, match="nothing"):
+        recorded(image="/nothing.nii.gz")
 
 
 def test_a_record_stays_as_it_is():

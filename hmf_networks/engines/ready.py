@@ -108,7 +108,8 @@ class Ready:
     def _made_ready(self, network: nn.Module) -> Kept:
         tensors, settings = _tensors(network), _settings(network)
         state = [(weakref.ref(x), x.data_ptr(), x._version) for x in tensors]
-        ready = fold_batch_norms(network).to(memory_format=torch.channels_last)  # faster, whoever made it
+        ready = fold_batch_norms(network)
+        ready = ready.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # whoever made it
         if self.compile:
             ready = compiled(ready, tensors[0].device if tensors else torch.device("cpu"))
         return Kept(ready, weakref.ref(network), state, settings)

@@ -2,6 +2,7 @@
 
 import logging
 import re
+import sys
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,17 +11,19 @@ from monai.transforms import MapTransform
 
 from hmf_networks.data.folder import find_subjects
 from hmf_networks.naming import CONTRASTS, Record, bare_name, check_contrasts
+from hmf_networks.nifti.codes import VolumeError
 from hmf_networks.nifti.read import read_header
 
 logger = logging.getLogger(__name__)
 
 USUAL = {2: ("t1", "flair"), 5: CONTRASTS}  # by number of volumes of a 4-D file that nobody names
 FIRST_ASKED = ("t2", "flair", "t1", "pd")  # where several are missing and a client shows one
+UNPROCESSABLE = 422  # status: understood, but of no use
 WHAT_IS_MISSING = "what is missing"  # as the target of a request
 
 
-class RecordOfRequestd(MapTransform):
-    """`image`, a path, becomes the record of a study with one target; a record stays as it is.
+class LoadStudyd(MapTransform):
+    """Load a record, or what a client asks for: `image`, a path, becomes the record of a study.
 
     Sources, the first that there are: files named in the request (`{"t1": path, "flair": path}`); the volumes
     of a 4-D file, called by `contrasts` of the request ("t1,flair"), or by its name ("x_t1_flair.nii.gz"), or
@@ -28,26 +31,34 @@ class RecordOfRequestd(MapTransform):
 
     Args:
         keys: one, where a client puts the path.
+        load: reads records, `transforms.load.LoadContrastsd`.
         targets: contrasts that the network makes.
 
     `target` of the request says what to make; without it the first of FIRST_ASKED that is missing.
 
     Raises:
-        ValueError: the contrasts of the file cannot be told, or nothing is missing.
+        ValueError, VolumeError: the contrasts of the file cannot be told, nothing is missing, or what `load`
+            raises. In a server, for a request, its HTTPException with that text.
     """
 
-    def __init__(self, keys: str = "image", *, targets: Sequence[str]) -> None:
+    def __init__(self, keys: str = "image", *, load: MapTransform, targets: Sequence[str]) -> None:
         super().__init__(keys)
-        self.targets = tuple(targets)
+        self.load, self.targets = load, tuple(targets)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        request: dict[Any, Any] = dict(data)
-        path = request.get(self.keys[0])
+        path = data.get(self.keys[0])
         if not isinstance(path, str | Path):
-            return request
-        scans = _named(request) or _volumes(Path(path), request) or _siblings(Path(path))
+            return self.load(data)
+        try:
+            return self.load(self.record({str(key): value for key, value in data.items()}, Path(path)))
+        except (ValueError, VolumeError) as error:
+            raise _for_a_client(error) from error
+
+    def record(self, request: Mapping[str, Any], path: Path) -> dict[str, Any]:
+        """Of a request for the file at `path`."""
+        scans = _named(request) or _volumes(path, request) or _siblings(path)
         others = {key: value for key, value in request.items() if key not in (*CONTRASTS, self.keys[0])}
-        study = {"patient": bare_name(Path(path).name), "session": ""} | scans
+        study = {"patient": bare_name(path.name), "session": ""} | scans
         return others | study | {"target": self._target(request, study)}
 
     def _target(self, request: Mapping[str, Any], study: Mapping[str, Any]) -> str:
@@ -59,6 +70,12 @@ class RecordOfRequestd(MapTransform):
         if not missing:
             raise ValueError(f"{study['patient']} lacks none of {', '.join(FIRST_ASKED)}; name a target")
         return missing[0]
+
+
+def _for_a_client(error: Exception) -> Exception:
+    """FastAPI shows the text of exceptions of its own; any other is a 500 without words."""
+    server = sys.modules.get("starlette.exceptions")
+    return error if server is None else server.HTTPException(UNPROCESSABLE, str(error))
 
 
 def _named(request: Mapping[str, Any]) -> dict[str, Any]:

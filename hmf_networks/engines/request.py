@@ -79,7 +79,7 @@ def _for_a_client(error: Exception) -> Exception:
 
 
 def _named(request: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: str(request[name]) for name in CONTRASTS if isinstance(request.get(name), str | Path)}
+    return {name: str(request[name]) for name in CONTRASTS if request.get(name)}
 
 
 def _volumes(path: Path, request: Mapping[str, Any]) -> dict[str, Any]:

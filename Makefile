@@ -55,6 +55,7 @@ test: .venv
 
 # Those who use the bundle from outside: MONAI Label's server, in an environment of its own (minutes, some GB).
 clients: .venv
+	$(BIN)/python tests/clients/installed.py
 	$(BIN)/python tests/clients/monai_label.py
 
 lint: .venv

@@ -183,6 +183,28 @@ def test_a_network_learns_to_invert_a_contrast():
     assert pixel_losses[-1] < pixel_losses[0] / 2
 
 
+class Normed(Generator):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return torch.tanh(self.norm(self.conv(image)))
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_norms_that_are_kept_train_their_weights_and_compute_as_in_evaluation(kept):
+    network = Normed()
+    before = copy.deepcopy(network).eval()
+    data = slices(num=4)
+    outputs = outputs_of(trainer_of(data, network, Judge(), keep_norm_statistics=kept))
+    as_evaluated = before(batch_of(data)[0])
+    predicted = torch.stack([output["pred"] for output in outputs])
+    assert torch.allclose(predicted, as_evaluated, atol=1e-6) == kept
+    assert torch.equal(network.norm.running_mean, before.norm.running_mean) == kept
+    assert not torch.equal(network.norm.weight, before.norm.weight)
+
+
 class Ramp(nn.Module):
     """Knows the picture at every point of the plane: a ramp of the coordinates, in input pixels."""
 

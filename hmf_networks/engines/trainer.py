@@ -58,6 +58,8 @@ class ConditionalGANTrainer(SupervisedTrainer):
         pixel_weight, adversarial_weight: weights of the two losses; an adversarial weight of 0 trains no
             discriminator.
         query_grid_share: share of the steps in which the generator is asked at a random grid.
+        keep_norm_statistics: normalise by the averages that the generator came with, as in evaluation. For
+            fine-tuning: statistics of small batches of several kinds of images fit none of them.
         num_masks: so many of the sources' channels, the last, are masks (any-to-any). Then the generator
             learns the targets that are there and not given. The discriminator judges one of them, drawn at
             random; it sees [sources, masks, image, one constant channel a contrast, 1 for that of the image].
@@ -74,6 +76,7 @@ class ConditionalGANTrainer(SupervisedTrainer):
         pixel_weight: float = 100.0,
         adversarial_weight: float = 1.0,
         query_grid_share: float = 0.0,
+        keep_norm_statistics: bool = False,
         num_masks: int = 0,
         **arguments: Any,
     ) -> None:
@@ -86,6 +89,7 @@ class ConditionalGANTrainer(SupervisedTrainer):
         self.pixel_weight = pixel_weight
         self.adversarial_weight = adversarial_weight
         self.query_grid_share = query_grid_share
+        self.keep_norm_statistics = check_switch("keep_norm_statistics", keep_norm_statistics)
         self.num_masks = num_masks
 
     def _iteration(self, engine: Any, batchdata: dict[str, Tensor]) -> dict[str, Any]:
@@ -94,6 +98,10 @@ class ConditionalGANTrainer(SupervisedTrainer):
         )
         sources, target = sources.as_subclass(Tensor), target.as_subclass(Tensor)
         self.network.train()
+        if self.keep_norm_statistics:
+            for module in self.network.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
         self.discriminator.train()
 
         finer = target.shape[2] // sources.shape[2]  # a simulated label: places to a pixel, along each axis

@@ -1,6 +1,7 @@
 """A harmless bundle, and ways to make it run somebody's code, by who wrote the linter.
 
-Those of `evil_bundles_blind.py` are by who had not seen it. The payload of all of them would touch a file
+The last ten were found by a reviewer, who got past it; those of
+`evil_bundles_blind.py` are by who had not seen it. The payload of all of them would touch a file
 named `pwned`; nothing here is ever loaded, only read.
 """
 
@@ -178,6 +179,71 @@ def archive_with_a_link(folder):
     return path
 
 
+def module_that_is_a_file_of_the_bundle(folder):
+    """A text becomes a module by its new name: MONAI imports a target that it does not know."""
+    (folder / "docs" / "notes.txt").write_text(CALL)
+    configured(
+        folder,
+        shell="$import os",
+        initialize=["$@shell.replace('docs/notes.txt', 'Evil.py')", {"_target_": "Evil"}],
+    )
+
+
+def key_that_calls_a_builtin(folder):
+    """A comma in a key ends the reference; what was an id becomes a name."""
+    configured(folder, initialize=[{"q": 0, "q,": {"a": f"$[0][@#eval({CALL!r})]"}}])
+
+
+def picture_that_is_a_package(folder):
+    """The root of the bundle is a zip that is called a picture."""
+    with zipfile.ZipFile(folder / "docs" / "figure.png", "w") as archive:
+        archive.writestr("Evil.py", CALL)
+    insert = "$sys.path.insert(0, @bundle_root)"
+    configured(folder, imports=["$import sys"], bundle_root="docs/figure.png", initialize=[insert])
+
+
+def weights_that_are_a_package(folder):
+    """The same in a member of the weights."""
+    with zipfile.ZipFile(folder / "models" / "model.pt", "a") as archive:
+        archive.writestr(archive.namelist()[0].split("/")[0] + "/data/Evil.py", CALL)
+
+
+def log_that_is_a_module(folder):
+    """A handler writes its format as code into a file that is imported afterwards."""
+    handler = {"_target_": "LogfileHandler", "output_dir": ".", "filename": "Evil.py", "formatter": CALL}
+    configured(folder, handlers=[handler])
+
+
+def settings_of_the_log_elsewhere(folder):
+    """The arguments of the run name another file than logging.conf."""
+    (folder / "docs" / "log.txt").write_text(LOGGING.replace("(sys.stdout,)", f"({CALL},)"))
+    (folder / "configs" / "run_args.json").write_text(json.dumps({"logging_file": "docs/log.txt"}))
+
+
+def merger_that_is_looked_up(folder):
+    """As a reader is, of an inferer."""
+    configured(folder, inferer={"_target_": "PatchInferer", "splitter": None, "merger_cls": "evil"})
+
+
+def list_of_large_files_by_another_name(folder):
+    """MONAI takes any large_files*, and fetches a module that shadows one."""
+    entry = {"path": "fire.py", "url": "file:docs/README.md"}
+    (folder / "large_files_v1.json").write_text(json.dumps({"large_files": [entry]}))
+
+
+def config_in_a_hidden_folder(folder):
+    """An include of what looks like history."""
+    (folder / ".git").mkdir()
+    (folder / ".git" / "x.json").write_text(json.dumps({"run": f"${CALL}"}))
+    configured(folder, initialize=["%.git/x.json::run"])
+
+
+def tar_before_the_zip(folder):
+    """Older loaders take the tar in front, who judges the zip behind."""
+    path = folder / "models" / "model.pt"
+    path.write_bytes(b"PK" + bytes(510) + path.read_bytes())
+
+
 KNOWN = (
     plain_call,
     target_of_a_shell,
@@ -195,4 +261,14 @@ KNOWN = (
     package_beside_the_configs,
     archive_that_leads_out,
     archive_with_a_link,
+    module_that_is_a_file_of_the_bundle,
+    key_that_calls_a_builtin,
+    picture_that_is_a_package,
+    weights_that_are_a_package,
+    log_that_is_a_module,
+    settings_of_the_log_elsewhere,
+    merger_that_is_looked_up,
+    list_of_large_files_by_another_name,
+    config_in_a_hidden_folder,
+    tar_before_the_zip,
 )

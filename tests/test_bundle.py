@@ -1,8 +1,10 @@
 """The bundle as MONAI sees it: every config complete, one network everywhere, metadata the schema takes."""
 
 import json
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from hmf_networks.nets import HMFMambaINR
 
 BUNDLE = Path(__file__).parent.parent / "bundle"
 CONFIGS = BUNDLE / "configs"
+PINS = (BUNDLE.parent / "constraints.txt").read_text()
 OVERLAYS = sorted(path.relative_to(CONFIGS).as_posix() for path in CONFIGS.glob("*/*.json"))
 
 
@@ -165,7 +168,12 @@ def test_metadata_has_what_the_schema_and_the_zoo_require():
         assert metadata[key], key
     assert metadata["version"] == __version__
     assert metadata["version"] in metadata["changelog"]
-    assert isinstance(metadata["required_packages_version"], dict)
+    project = tomllib.loads((BUNDLE.parent / "pyproject.toml").read_text())["project"]
+    needed = {re.match(r"[\w-]+", package).group() for package in project["dependencies"]}
+    pinned = dict(line.split("==") for line in PINS.splitlines() if "==" in line)
+    required = metadata["required_packages_version"]
+    assert required.keys() == needed - {"torch", "monai", "numpy"}  # these have keys of their own
+    assert required == {name: pinned[name] for name in required}
     formats = metadata["network_data_format"]
     for tensor in (formats["inputs"]["image"], formats["outputs"]["pred"]):
         assert {"type", "format", "num_channels", "spatial_shape", "dtype", "value_range"} <= tensor.keys()

@@ -9,6 +9,7 @@ import pytest
 
 from hmf_networks.bundles.find import bundle_root
 from hmf_networks.bundles.lint import lint_bundle
+from hmf_networks.bundles.lint_config import is_allowed_target
 from hmf_networks.bundles.lint_expression import faults_of_expression
 from hmf_networks.bundles.pack import pack
 from hmf_networks.cli import main
@@ -60,6 +61,10 @@ def test_our_package_is_known_by_its_bytes(tmp_path):
         "$os.path.join(@root, 'a', '#b')",
         "$not @x",
         "$@##pixels / 2",
+        "$[{'image': i} for i in @datalist]",
+        '$torch.device(f"cuda:{@local_rank}")',
+        "$setattr(torch.backends.cudnn, 'benchmark', True)",
+        "$monai.data.load_decathlon_datalist(@path)",
     ],
 )
 def test_what_configs_need_is_allowed(text):
@@ -81,8 +86,12 @@ def test_what_configs_need_is_allowed(text):
         "$@a.__class__",
         "$@a.system('x')",
         "$(lambda: 0)()",
-        "$[x for x in (1,)]",
-        "$f'{@a}'",
+        "$[x() for x in (1,)]",
+        "$[x for a.b in (1,)]",
+        "$[x for x in (1,) if evil]",
+        "$f'{evil}'",
+        "$@",
+        "$@ ['imports']",
         "$'{0.x}'.format(@a)",
         "$getattr(@a, 'b')",
         "$(@a or @b)()",
@@ -120,6 +129,54 @@ def test_the_rule_is_named_with_its_place(bundle, keys, rule):
     (finding,) = lint_bundle(bundle)
     assert (finding.file, finding.rule) == ("configs/inference.json", rule)
     assert finding.key.startswith("a")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("large_files.yml", b"large_files:"),
+        ("large_files.yml", b"large_files: 3"),
+        ("large_files.json", b'{"large_files": [3]}'),
+        ("configs/x.yaml", b"a: !!int ''"),
+        ("configs/x.yaml", b"a: !!bool x"),
+        ("models/x.safetensors", b"anything"),
+    ],
+)
+def test_what_makes_no_sense_is_found_and_does_not_stop_it(bundle, name, content):
+    (bundle / name).write_bytes(content)
+    assert {finding.file for finding in lint_bundle(bundle)} == {name}
+
+
+def test_broken_packing_is_found_in_weights_and_refused_in_an_archive(bundle):
+    path = bundle / "models" / "model.pt"
+    with zipfile.ZipFile(path) as archive, zipfile.ZipFile(bundle / "x", "w", zipfile.ZIP_DEFLATED) as packed:
+        for name in archive.namelist():
+            packed.writestr(name, archive.read(name))
+    content = bytearray((bundle / "x").read_bytes())
+    (bundle / "x").unlink()
+    content[60:90] = bytes(30)
+    path.write_bytes(content)
+    assert {finding.file for finding in lint_bundle(bundle)} == {"models/model.pt"}
+    outer = bundle.parent / "outer.zip"
+    outer.write_bytes(content)
+    with pytest.raises(ValueError, match="cannot be read as a zip"):
+        lint_bundle(outer)
+
+
+@pytest.mark.parametrize(
+    ("name", "is_well"),
+    [
+        ("monai.networks.nets.unet.UNet", True),
+        ("monai.inferers.inferer.SlidingWindowInferer", True),
+        ("CheckpointLoader", True),
+        ("monai.networks.nets.os.PathLike", False),
+        ("monai.bundle.scripts.Popen", False),
+        ("LogfileHandler", False),
+        ("TrtHandler", False),
+    ],
+)
+def test_targets_are_judged_by_their_module_and_name(name, is_well):
+    assert is_allowed_target(name) == is_well
 
 
 def test_a_key_that_is_there_twice_is_judged_twice(bundle):

@@ -1,31 +1,33 @@
 """What a bundle may name without a finding: exact names, since a prefix leads through modules to anything.
 
-Chosen from what configs of translation and segmentation bundles need. Nothing in here runs text, unpickles or
-fetches.
+Chosen from what configs of translation and segmentation bundles need. It is a filter and no proof: every name
+that was found to run text, unpickle, fetch or write at will is taken out, or held to its arguments.
 """
 
 import re
 
-# Classes whose arguments are data. One capitalised name after the module: no way on to what it imported.
+# Classes whose arguments are data. One capitalised name after a module: no way on to what that imported.
 CLASSES = re.compile(
-    r"(?:monai\.(?:transforms|networks\.nets|networks\.layers|losses|metrics|inferers|handlers|optimizers|data|engines)"
+    r"(?:monai\.(?:transforms|networks\.nets|networks\.layers|losses|metrics|inferers|handlers|optimizers|data"
+    r"|engines)(?:\.(?P<module>[a-z0-9_]+))?"
     r"|torch\.nn|torch\.nn\.parallel|torch\.optim|torch\.optim\.lr_scheduler|torch\.utils\.data"
     r"|ignite\.(?:handlers|metrics|engine)"
-    r"|hmf_networks\.(?:nets|engines|metrics|(?:blocks|data|engines|transforms|outputs|reports|baselines)\.[a-z_]+))"
-    r"\.[A-Z][A-Za-z0-9]*"
+    r"|hmf_networks\.(?:nets|engines|metrics|(?:blocks|data|engines|transforms|outputs|reports|baselines)\.[a-z_]+)"
+    r")\.[A-Z][A-Za-z0-9]*"
 )
-BARE_CLASSES = re.compile(r"[A-Z][A-Za-z0-9]*")  # MONAI looks through its own modules alone
+# MONAI's own; one that it does not know it imports as a module, which would be a file of the bundle.
+BARE_CLASSES = re.compile(r"[A-Z][A-Za-z0-9]*")
 
-# Of those, what calls whatever it is given by name or as text, or unpickles.
+# Of those, by their last name: what calls what it is given, unpickles, fetches, or writes what it is told.
 DANGEROUS = re.compile(
-    r".*(?:Lambda|TorchVision|TorchIO|PythonWorkflow|BundleWorkflow|ConfigWorkflow|ConfigParser|ConfigItem|ConfigComponent"
-    r"|ConfigExpression|ReferenceResolver|ComponentLocator|ClearMLHandler|NumpyReader|PerceptualLoss|Hugging"
-    r"|Persistent|LMDB|CacheNTrans|GDSDataset|CSV|NPZ|DecathlonDataset|MedNISTDataset|TciaDataset|Triton|TRT|Algo"
-    r"|Runner|Gen\b|RuntimeErrorHandler|Ensemble\w*Builder|BundleGen|Callback|Callable|ThreadContainer).*"
+    r"Lambda|TorchVision|TorchIO|Workflow|Config(?:Parser|Item|Component|Expression)|ReferenceResolver"
+    r"|ComponentLocator|ClearML|MLFlow|Logfile|ClassificationSaver|CSV|NumpyReader|PerceptualLoss|Hugging"
+    r"|Persistent|LMDB|CacheNTrans|GDS|NPZ|Decathlon|MedNIST|Tcia|Triton|Trt|Algo|Runner|Gen$|Call(?:able|back)"
 )
 
 FUNCTIONS = {
     "torch.device",
+    "monai.data.load_decathlon_datalist",
     "monai.handlers.from_engine",
     "monai.utils.set_determinism",
     "hmf_networks.baselines.trivial.fit_voxelwise_linear_on",
@@ -60,9 +62,28 @@ NAMES_IN_MODULES = {  # what an expression may read or call of them
     *("torch.device", "torch.cuda.is_available", "torch.cuda.set_device", "torch.cuda.device_count"),
     *("torch.float16", "torch.bfloat16", "torch.float32", "torch.long", "torch.uint8", "torch.channels_last"),
     *("torch.nn.Sequential", "torch.nn.Sigmoid", "torch.nn.ReLU", "torch.sigmoid", "torch.softmax"),
-    *("dist.init_process_group", "dist.destroy_process_group", "dist.get_rank", "dist.get_world_size"),
-    *("monai.handlers.from_engine", "monai.utils.set_determinism", "monai.data.list_data_collate"),
-    *("os.environ", "os.path.join", "os.path.exists", "os.path.basename", "os.path.dirname", "glob.glob"),
+    *(
+        "dist.init_process_group",
+        "dist.destroy_process_group",
+        "dist.get_rank",
+        "dist.get_world_size",
+        "dist.is_initialized",
+    ),
+    *(
+        "monai.handlers.from_engine",
+        "monai.utils.set_determinism",
+        "monai.data.list_data_collate",
+        "monai.data.load_decathlon_datalist",
+    ),
+    *(
+        "os.environ",
+        "os.environ.get",
+        "os.path.join",
+        "os.path.exists",
+        "os.path.basename",
+        "os.path.dirname",
+        "glob.glob",
+    ),
     *(
         "np.array",
         "np.float32",
@@ -84,7 +105,7 @@ BUILTINS = {
 ATTRIBUTES = {  # of what a reference stands for, or of a value
     *("network", "type", "shape", "device", "dtype", "state", "epoch", "output", "max_epochs"),
     *("parameters", "to", "cuda", "cpu", "eval", "train", "run", "attach", "get", "items", "keys", "values"),
-    *("split", "strip", "endswith", "startswith", "lower", "upper", "join", "replace", "append", "item"),
+    *("split", "strip", "endswith", "startswith", "lower", "upper", "join", "append", "item"),
 }
 
 PICKLED = {  # what torch's files of tensors are built with
@@ -124,4 +145,4 @@ WEIGHTS = {
     *(".pt", ".pth", ".ckpt", ".bin", ".ts", ".h5", ".safetensors"),
     *(".pkl", ".pickle", ".npy", ".npz", ".joblib"),
 }
-FILES_WITHOUT_ENDING = {"LICENSE", "NOTICE", "VERSION"}
+FILES_WITHOUT_ENDING = {"README", ".gitignore", "LICENSE", "NOTICE", "VERSION"}

@@ -4,8 +4,10 @@ Nothing is imported, evaluated, unpickled or unpacked. What is not known to be h
 `allowed.py` lists what is allowed; a list of what is not would always be one short.
 """
 
+import io
 import stat
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -19,8 +21,6 @@ from hmf_networks.bundles.lint_weights import lint_weights
 
 LARGEST_BYTES = 2**32  # of all that an archive unpacks to; more is a bomb, or nothing for a laptop
 LARGEST_RATIO = 200  # unpacked to packed
-SKIPPED = {".git", "__pycache__"}  # not part of a bundle; `.pyc` are judged where python would take them
-FINDER = {".DS_Store"}
 
 
 def lint_bundle(path: str | Path) -> list[Finding]:
@@ -42,8 +42,6 @@ def lint_bundle(path: str | Path) -> list[Finding]:
 def _lint_folder(folder: Path) -> Iterator[Finding]:
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        if ".git" in path.relative_to(folder).parts:
-            continue
         if path.is_symlink():
             yield Finding(name, "", "link", "points elsewhere")
         elif path.is_file():
@@ -67,7 +65,7 @@ def _lint_archive(path: Path) -> Iterator[Finding]:
                 if not entry.is_dir():
                     name = "/".join(entry.filename.split("/")[1:]) or entry.filename
                     yield from lint_file(name, archive.read(entry))
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error) as error:
         raise ValueError(
             f"{path} cannot be read as a zip ({error}); name the folder of a bundle, or its zip"
         ) from error
@@ -100,8 +98,6 @@ def lint_file(name: str, content: bytes) -> Iterator[Finding]:
     """Findings in one file of that name in its bundle."""
     path = PurePosixPath(name)
     ending = path.suffix.lower()
-    if path.name in FINDER:
-        return
     if ending == ".json":
         yield from lint_json(name, content)
     elif ending in (".yaml", ".yml"):
@@ -114,6 +110,8 @@ def lint_file(name: str, content: bytes) -> Iterator[Finding]:
         yield Finding(
             name, "", "file", "code, an archive, or of no known kind: look at it before you use the bundle"
         )
+    if ending not in WEIGHTS and zipfile.is_zipfile(io.BytesIO(content)):
+        yield Finding(name, "", "file", "a zip under another name: Python would import from it")
     if content[:2] == b"#!" or content[:4] in (b"\x7fELF", b"MZ\x90\0"):
         yield Finding(name, "", "file", "a program")
 

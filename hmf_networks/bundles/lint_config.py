@@ -2,18 +2,24 @@
 
 import json
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Any
 
 from hmf_networks.bundles.allowed import BARE_CLASSES, CLASSES, DANGEROUS, FUNCTIONS, READERS, WEIGHTS
 from hmf_networks.bundles.finding import Finding
-from hmf_networks.bundles.lint_expression import faults_of_expression
+from hmf_networks.bundles.lint_expression import RELATIVE, faults_of_expression, is_import
 
-KEY = re.compile(
-    r"[\w .,+~#:/=<>-]*"
-)  # a key is pasted into expressions of relative ids (@#): no quote, no bracket
+PLAIN_KEY = re.compile(
+    r"[+~]?\w+(?:(?:#|::)\w+)*"
+)  # others become code, pasted into relative references (@#)
+IMPORTS = re.compile(r"\+?imports(?:#\d+)?")  # where import statements belong
+OF_IMPORTS = re.compile(r"[@%][\w#:.]*imports")  # a module as a value: all that it has could be called
+ROOT = re.compile(r"\.|/workspace(?:/[\w-]+)*")  # first on the path of modules, so not any file
 LOADED_BY = {"workflow_name": "names code to run", "allow_pickle": "unpickles", "weights_only": "unpickles"}
+LOOKED_UP = ("reader", "writer", "merger_cls")  # by name, anywhere
+FILES_OF_RUNS = {"logging_file": ".conf", "tracking": ".json", "properties_path": ".json"}
 LONGEST = 120  # of a text that is shown
 DEEPEST = 200
 
@@ -34,6 +40,7 @@ def lint_json(name: str, content: bytes) -> Iterator[Finding]:
     for key in dict.fromkeys(twice):
         yield Finding(name, key, "config", "twice: readers differ in which they take")
     yield from _lint_values(name, config)
+    yield from _lint_large_files(name, dict(config) if isinstance(config, _Pairs) else config)
 
 
 def lint_yaml(name: str, content: bytes) -> Iterator[Finding]:
@@ -44,16 +51,23 @@ def lint_yaml(name: str, content: bytes) -> Iterator[Finding]:
         return
     try:
         documents = list(yaml.safe_load_all(content.decode("utf-8")))
-    except (ValueError, RecursionError, yaml.YAMLError) as error:
+    except (ValueError, LookupError, TypeError, RecursionError, yaml.YAMLError) as error:
         yield Finding(name, "", "config", f"cannot be read ({' '.join(str(error).split())})")
         return
     for document in documents:
         yield from _lint_values(name, document)
-    if PurePosixPath(name).stem == "large_files":
-        for entry in (documents[0] or {}).get("large_files", []) if isinstance(documents[0], dict) else []:
-            path = str(entry.get("path", "")) if isinstance(entry, dict) else str(entry)
-            if leads_out(path) or PurePosixPath(path).suffix.lower() not in WEIGHTS:
-                yield Finding(name, "large_files", "path", f"{path}: to be fetched, but no weights")
+        yield from _lint_large_files(name, document)
+
+
+def _lint_large_files(name: str, document: Any) -> Iterator[Finding]:
+    """What MONAI fetches on request, by a list in any `large_files*`."""
+    if not PurePosixPath(name).name.startswith("large_files"):
+        return
+    entries = document.get("large_files") if isinstance(document, dict) else None
+    for entry in entries if isinstance(entries, list) else [entries]:
+        path = str(dict(entry).get("path", "")) if isinstance(entry, dict | _Pairs) else ""
+        if leads_out(path) or PurePosixPath(path).suffix.lower() not in WEIGHTS:
+            yield Finding(name, "large_files", "path", f"{path!r}: to be fetched, but no weights")
 
 
 class _Pairs(list[tuple[str, Any]]):
@@ -66,7 +80,7 @@ def _lint_values(file: str, value: Any, key: str = "", depth: int = 0) -> Iterat
     elif isinstance(value, _Pairs | dict):
         for name, item in value.items() if isinstance(value, dict) else value:
             place = f"{key}#{name}" if key else str(name)
-            if not KEY.fullmatch(str(name)):
+            if not PLAIN_KEY.fullmatch(str(name)) and _may_paste_keys(item):
                 yield Finding(file, key, "key", f"{str(name)[:LONGEST]!r} may become a part of an expression")
             last = re.split("#|::", str(name))[-1].strip("+~ ")
             yield from _lint_named(file, place, last, item)
@@ -78,6 +92,17 @@ def _lint_values(file: str, value: Any, key: str = "", depth: int = 0) -> Iterat
         yield from _lint_text(file, key, value)
 
 
+def _may_paste_keys(value: Any) -> bool:
+    """Whether MONAI would evaluate a text in it with a relative reference, or bring one in from elsewhere."""
+    if isinstance(value, _Pairs | dict):
+        value = [item for _, item in (value.items() if isinstance(value, dict) else value)]
+    if isinstance(value, list | tuple):
+        return any(map(_may_paste_keys, value))
+    if not isinstance(value, str):
+        return False
+    return value.startswith("%") or (value.startswith("$") and RELATIVE.search(value) is not None)
+
+
 def _lint_named(file: str, place: str, name: str, value: Any) -> Iterator[Finding]:
     """By the name of its key."""
     shown = str(value)[:LONGEST]
@@ -87,7 +112,11 @@ def _lint_named(file: str, place: str, name: str, value: Any) -> Iterator[Findin
         yield Finding(file, place, "mode", f"_debug_ {shown}")
     if name == "_mode_" and value not in ("default", "callable"):
         yield Finding(file, place, "mode", shown)
-    if name in ("reader", "writer") and any(each not in READERS for each in _each(value)):
+    if name == "bundle_root" and not (isinstance(value, str) and ROOT.fullmatch(value)):
+        yield Finding(file, place, "path", f"bundle_root {shown}: modules would be imported from there")
+    if name in FILES_OF_RUNS and isinstance(value, str) and not value.endswith(FILES_OF_RUNS[name]):
+        yield Finding(file, place, "loading", f"{name} {shown}: a file that is not judged as one of those")
+    if name in LOOKED_UP and any(each not in READERS for each in _each(value)):
         yield Finding(file, place, name, f"{shown} would be looked up anywhere and called")
     is_harmless = value is None or value is (name == "weights_only")
     if name in LOADED_BY and not is_harmless:
@@ -107,10 +136,21 @@ def is_allowed_target(name: Any) -> bool:
         return False
     if name in FUNCTIONS:
         return True
-    return bool(CLASSES.fullmatch(name) or BARE_CLASSES.fullmatch(name)) and not DANGEROUS.fullmatch(name)
+    if DANGEROUS.search(name.rpartition(".")[2]):
+        return False
+    of_module = CLASSES.fullmatch(name)
+    if of_module is not None:
+        return of_module["module"] not in sys.stdlib_module_names
+    return BARE_CLASSES.fullmatch(name) is not None
 
 
 def _lint_text(file: str, key: str, text: str) -> Iterator[Finding]:
+    if text.startswith(("$", "%")):
+        belongs = IMPORTS.fullmatch(key) is not None
+        if OF_IMPORTS.search(text) or is_import(text) != belongs:
+            yield Finding(
+                file, key, "import", f"{text[:LONGEST]}: modules belong under imports, and stay there"
+            )
     if text.startswith("$"):
         for fault in faults_of_expression(text):
             yield Finding(file, key, "expression", f"{fault} in {text[:LONGEST]}")

@@ -2,7 +2,9 @@
 
 import io
 import pickletools
+import re
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
@@ -10,28 +12,22 @@ from hmf_networks.bundles.allowed import PICKLED
 from hmf_networks.bundles.finding import Finding
 
 REGISTERED = {"EXT1", "EXT2", "EXT4"}  # names by number, from a table of the one who loads
-SAFE = {".safetensors"}  # no pickle by design
-HARMLESS = {
-    "version",
-    "byteorder",
-    "data_format",
-    ".format_version",
-    ".storage_alignment",
-    "serialization_id",
-}
+ZIP = b"PK\x03\x04"
+MEMBER = re.compile(  # of torch's format, behind the name of its folder
+    r"data\.pkl|data/\d+|version|byteorder|data_format|\.format_version|\.storage_alignment|\.data/serialization_id"
+)
 
 
 def lint_weights(name: str, content: bytes) -> Iterator[Finding]:
-    ending = PurePosixPath(name).suffix.lower()
-    if ending in SAFE:
-        return
-    if not content.startswith(b"PK"):
+    if PurePosixPath(name).suffix.lower() == ".safetensors" and content[8:9] == b"{":
+        return  # no pickle by design
+    if not content.startswith(ZIP):
         yield Finding(name, "", "weights", "not in torch's zip format: loading it may run code")
         return
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             yield from _lint_members(name, archive)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError) as error:
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError, zlib.error) as error:
         yield Finding(name, "", "weights", f"cannot be read ({error})")
 
 
@@ -41,14 +37,13 @@ def _lint_members(name: str, archive: zipfile.ZipFile) -> Iterator[Finding]:
         if names.count(member) > 1:
             yield Finding(name, member, "weights", "twice: readers differ in which they take")
     for entry in archive.infolist():
-        path = PurePosixPath(entry.filename)
-        inside = path.parts[1:]
-        if path.suffix == ".pkl":
+        inside = entry.filename.partition("/")[2]
+        if inside.endswith(".pkl"):
             for what in dict.fromkeys(named_by_pickle(archive.read(entry))):
                 yield Finding(name, entry.filename, "pickle", what)
-        elif inside[:1] == ("code",):
+        if inside.startswith("code/"):
             yield Finding(name, entry.filename, "weights", "TorchScript: code, which is not judged here")
-        elif inside[:1] not in (("data",), (".data",), ("constants",)) and path.name not in HARMLESS:
+        elif not MEMBER.fullmatch(inside):
             yield Finding(name, entry.filename, "weights", "no part of a file of tensors")
 
 

@@ -32,8 +32,11 @@ class BuildWithBundle(build_py):
         super().run()
         if not self.editable_mode:
             bundle = Path(self.build_lib, "hmf_networks", "bundle")
-            shutil.copytree("bundle", bundle, dirs_exist_ok=True)
-            shutil.copy("LICENSE", bundle)
+            for folder in ("configs", "docs"):  # a training writes into others
+                shutil.copytree(Path("bundle", folder), bundle / folder, dirs_exist_ok=True)
+            (bundle / "models").mkdir(exist_ok=True)
+            for name in ("LICENSE", "bundle/models/model.pt", "bundle/models/model.json"):
+                shutil.copy(name, bundle / name.removeprefix("bundle/"))
 
 
 setup(

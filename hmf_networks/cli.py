@@ -472,14 +472,18 @@ def _info(options: argparse.Namespace) -> None:
     from hmf_networks.data.folder import FOLDER_LAYOUTS
     from hmf_networks.hashing import file_hash
 
-    weights = bundle_root() / "models" / "model.pt"
+    try:
+        bundle = bundle_root()
+    except FileNotFoundError:
+        bundle = None
+    weights = bundle / "models" / "model.pt" if bundle else Path("none")
     told = {
         "version": __version__,
         "use": "research only, not a medical device",
         "contrasts": list(CONTRASTS),
         "layouts": {name: module.EXAMPLE for name, module in FOLDER_LAYOUTS.items()},
-        "bundle": str(bundle_root()),
-        "weights": str(weights),
+        "bundle": str(bundle) if bundle else None,
+        "weights": str(weights) if weights.is_file() else None,
         "weights_sha256": file_hash(weights) if weights.is_file() else None,
     }
     if options.json:
@@ -489,7 +493,7 @@ def _info(options: argparse.Namespace) -> None:
     logger.info("contrasts: %s", ", ".join(CONTRASTS))
     for name, module in FOLDER_LAYOUTS.items():
         logger.info("layout %-5s e.g. %s", name, module.EXAMPLE)
-    logger.info("weights: %s", weights if weights.is_file() else "none")
+    logger.info("weights: %s", told["weights"] or "none")
 
 
 def _add_doctor(commands: Commands) -> None:
@@ -502,7 +506,7 @@ def _add_doctor(commands: Commands) -> None:
 
 
 def _doctor(_options: argparse.Namespace) -> int:
-    from hmf_networks.engines.doctor import examine
+    from hmf_networks.doctor import examine
 
     checks = list(examine(bundle_root()))
     for check in checks:

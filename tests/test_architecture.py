@@ -18,8 +18,9 @@ FLOORS = {
     0: {"ops", "nifti", "physics", "naming"},
     1: {"blocks", "losses", "metrics", "data", "transforms", "preparation", "outputs", "bundles"},
     2: {"nets", "baselines", "engines", "reports"},
-    3: {"cli"},
-    4: {"__main__"},  # the doorstep: calls the command line
+    3: {"doctor"},  # looks at all that is below
+    4: {"cli"},
+    5: {"__main__"},  # the doorstep: calls the command line
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 CATCH_ALLS = {"utils", "util", "common", "base", "helpers", "helper", "misc"}

@@ -2,13 +2,15 @@
 
 import json
 import shutil
+import subprocess
+import sys
 
 import pytest
 
+from hmf_networks import doctor
 from hmf_networks.bundles.find import bundle_root
 from hmf_networks.cli import main
-from hmf_networks.engines import doctor
-from hmf_networks.engines.doctor import examine
+from hmf_networks.doctor import examine
 
 
 @pytest.fixture
@@ -37,6 +39,12 @@ def test_an_old_or_missing_package_is_named_with_its_cure(bundle, monkeypatch):
     assert checks["numpy"].found == "not installed"
     assert checks["numpy"].cure.startswith("pip install numpy==")
     assert not checks["torch"].cure
+    assert "device" not in checks  # nothing more is tried
+
+
+def test_it_starts_where_torch_is_missing():
+    code = "import sys; sys.modules['torch'] = sys.modules['monai'] = None; import hmf_networks.doctor"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 def test_other_weights_than_those_that_are_told_of_are_named(bundle):

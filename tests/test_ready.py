@@ -33,6 +33,14 @@ def test_a_folded_network_computes_the_same_without_a_single_norm_of_batches():
 
 
 @torch.no_grad()
+def test_channels_come_last_in_what_computes_so_that_all_who_ask_get_the_same_numbers():
+    network = used_network()
+    with torch.no_grad():
+        ready = Ready()(network)
+    assert ready.encode_1[0].weight.is_contiguous(memory_format=torch.channels_last)
+    assert not network.encode_1[0].weight.is_contiguous(memory_format=torch.channels_last)
+
+
 def test_the_network_itself_stays_as_it_was():
     network = used_network()
     before = {name: x.clone() for name, x in network.state_dict().items()}

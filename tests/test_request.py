@@ -82,15 +82,26 @@ def test_volumes_of_a_file_are_called_by_the_request_or_its_name_or_as_usual(fou
     path = four_dimensional.rename(four_dimensional.with_name("z.nii.gz"))
     assert recorded(image=str(path))["volumes"] == {"t1": 0, "flair": 1}
     assert "taken for t1, flair" in caplog.text
-    with pytest.raises(ValueError, match="2 volumes and 1 names"):
-        recorded(image=str(path), contrasts="t1")
+    for names in ("t1", "t1,t1", ["t1", "t2", "pd"]):
+        with pytest.raises(ValueError, match=r"2 volumes and \d names"):
+            recorded(image=str(path), contrasts=names)
+    with pytest.raises(ValueError, match="contrasts are 3"):
+        recorded(image=str(path), contrasts=3)
 
 
 def test_all_targets_that_could_be_chosen_are_no_choice(scans):
     assert recorded(image=str(scans["t1"]), target=["what is missing", "t1"])["target"] == "t2"
     assert recorded(image=str(scans["t1"]), target="what is missing")["target"] == "t2"
-    with pytest.raises(ValueError, match="unknown contrast 'swi'"):
+    with pytest.raises(ValueError, match="unknown target 'swi'"):
         recorded(image=str(scans["t1"]), target="swi")
+    with pytest.raises(ValueError, match="unknown target 'pd'"):
+        LoadStudyd("image", load=dict, targets=["t2"])({"image": str(scans["t1"]), "target": "pd"})
+
+
+def test_a_request_cannot_set_what_belongs_to_records(scans):
+    record = recorded(image=str(scans["t1"]), targets=["pd"], volumes="x", layout="bids", label="x")
+    assert not {"targets", "volumes", "label"} & record.keys()
+    assert record["layout"] != "bids"
 
 
 def test_what_cannot_be_told_is_said_in_a_sentence(scans, tmp_path):

@@ -5,11 +5,7 @@ from pathlib import Path
 import hmf_networks
 
 PACKAGE = Path(hmf_networks.__file__).parent
-PLACES = {
-    "checkout": PACKAGE.parent / "bundle",
-    "wheel": PACKAGE / "bundle",
-    "packed": PACKAGE.parent,  # the package lies in the bundle
-}
+PLACES = (PACKAGE.parent / "bundle", PACKAGE / "bundle", PACKAGE.parent)  # checkout, wheel, packed folder
 
 
 def bundle_root() -> Path:
@@ -18,7 +14,7 @@ def bundle_root() -> Path:
     Raises:
         FileNotFoundError: there is none, as where the package was unpacked alone.
     """
-    for place in PLACES.values():
+    for place in PLACES:
         if (place / "configs" / "inference.json").is_file():
             return place
     raise FileNotFoundError(

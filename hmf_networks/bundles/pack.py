@@ -50,7 +50,7 @@ class Packed(NamedTuple):
 
 
 def pack(output_dir: str | Path, bundle: Path, *, overwrite: bool = False) -> Packed:
-    """Write OUT/NAME and OUT/NAME_v<version>.zip, whole or not at all.
+    """Write OUT/NAME and OUT/NAME_v<version>.zip; each is there whole or not at all.
 
     Raises:
         FileExistsError: one of them is there, and may not be replaced.
@@ -72,12 +72,13 @@ def pack(output_dir: str | Path, bundle: Path, *, overwrite: bool = False) -> Pa
             shutil.copyfile(source, part / name)
         part_archive = part.with_suffix(".zip")
         write_archive(part_archive, archive.stem, members)  # MONAI looks for a folder called as the zip is
-        if folder.is_dir():
-            shutil.rmtree(folder)
+        if folder.exists():
+            folder.replace(part.with_suffix(".old"))
         part.replace(folder)
         part_archive.replace(archive)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+        shutil.rmtree(part.with_suffix(".old"), ignore_errors=True)
         part.with_suffix(".zip").unlink(missing_ok=True)
     return Packed(folder, archive, version, large_files(members))
 
@@ -116,7 +117,7 @@ def faults_of(members: dict[str, Path]) -> Iterator[str]:
     if file_hash(members["models/model.pt"]) not in about.get("sha256", []):
         yield "models/model.json tells of other weights than models/model.pt"
     for name, path in members.items():
-        if not name.startswith("models/") and (personal := PERSONAL.search(path.read_bytes())):
+        if not name.endswith(".pt") and (personal := PERSONAL.search(path.read_bytes())):
             yield f"{name} names a place of one machine: {personal.group().decode(errors='replace')}"
 
 

@@ -109,7 +109,7 @@ class Ready:
         tensors, settings = _tensors(network), _settings(network)
         state = [(weakref.ref(x), x.data_ptr(), x._version) for x in tensors]
         ready = fold_batch_norms(network)
-        ready = ready.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # whoever made it
+        ready = ready.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # so are the weights of inference, MONAI Label's too: the same numbers
         if self.compile:
             ready = compiled(ready, tensors[0].device if tensors else torch.device("cpu"))
         return Kept(ready, weakref.ref(network), state, settings)

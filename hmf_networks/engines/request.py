@@ -10,8 +10,7 @@ from typing import Any
 from monai.transforms import MapTransform
 
 from hmf_networks.data.folder import find_subjects
-from hmf_networks.naming import CONTRASTS, Record, bare_name, check_contrasts
-from hmf_networks.nifti.codes import VolumeError
+from hmf_networks.naming import CONTRASTS, RECORD_KEYS, Record, bare_name, check_contrasts, unknown_word
 from hmf_networks.nifti.read import read_header
 
 logger = logging.getLogger(__name__)
@@ -37,8 +36,8 @@ class LoadStudyd(MapTransform):
     `target` of the request says what to make; without it the first of FIRST_ASKED that is missing.
 
     Raises:
-        ValueError, VolumeError: the contrasts of the file cannot be told, nothing is missing, or what `load`
-            raises. In a server, for a request, its HTTPException with that text.
+        ValueError: the contrasts of the file cannot be told, nothing is missing, the network does not make
+            the target, or what `load` raises. In a server, for a request, its HTTPException with that text.
     """
 
     def __init__(self, keys: str = "image", *, load: MapTransform, targets: Sequence[str]) -> None:
@@ -51,20 +50,22 @@ class LoadStudyd(MapTransform):
             return self.load(data)
         try:
             return self.load(self.record({str(key): value for key, value in data.items()}, Path(path)))
-        except (ValueError, VolumeError) as error:
+        except ValueError as error:
             raise _for_a_client(error) from error
 
     def record(self, request: Mapping[str, Any], path: Path) -> dict[str, Any]:
         """Of a request for the file at `path`."""
         scans = _named(request) or _volumes(path, request) or _siblings(path)
-        others = {key: value for key, value in request.items() if key not in (*CONTRASTS, self.keys[0])}
+        of_records = (*RECORD_KEYS, "targets", "volumes", self.keys[0])  # not to be had from a request
+        others = {key: value for key, value in request.items() if key not in of_records}
         study = {"patient": bare_name(path.name), "session": ""} | scans
         return others | study | {"target": self._target(request, study)}
 
     def _target(self, request: Mapping[str, Any], study: Mapping[str, Any]) -> str:
         asked = request.get("target", WHAT_IS_MISSING)
         if isinstance(asked, str) and asked != WHAT_IS_MISSING:  # a list: all that a client might have chosen
-            check_contrasts([asked])
+            if asked not in self.targets:
+                raise ValueError(unknown_word("target", asked, self.targets))
             return asked
         missing = [name for name in FIRST_ASKED if name in self.targets and name not in study]
         if not missing:
@@ -90,12 +91,14 @@ def _volumes(path: Path, request: Mapping[str, Any]) -> dict[str, Any]:
     named = request.get("contrasts") or [
         word for word in re.split(r"[_\-.\s]", bare_name(path.name).lower()) if word in CONTRASTS
     ]
-    names = named.replace(" ", "").split(",") if isinstance(named, str) else list(named)
+    names = named.replace(" ", "").split(",") if isinstance(named, str) else named
+    if not isinstance(names, list):
+        raise ValueError(f'contrasts are {named!r}; name them in their order: "t1,flair"')
     if not names and count in USUAL:
         names = list(USUAL[count])
         logger.warning("%s: its %d volumes are taken for %s", path.name, count, ", ".join(names))
     check_contrasts(names)
-    if len(names) != count:
+    if len(set(names)) != count or len(names) != count:
         raise ValueError(
             f"{path.name} has {count} volumes and {len(names)} names for them; "
             'say which contrasts they are, in their order: {"contrasts": "t1,flair"}'
@@ -108,7 +111,6 @@ def _siblings(path: Path) -> Record:
         (record,) = find_subjects(path, [])
     except ValueError as error:
         raise ValueError(
-            f"{path.name}: its name does not tell which contrast it is ({error}); "
-            'say so in the request: {"t1": "/path/of/it.nii.gz"}'
+            f'{path.name}: {error}; or say so in the request: {{"t1": "/path/of/it.nii.gz"}}'
         ) from error
     return record

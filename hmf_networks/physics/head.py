@@ -15,11 +15,13 @@ from hmf_networks.physics.head_tissues import AIR, NUMBER, OUTSIDE, tissue_of_la
 
 LATTICE_MM, PUSH_REACH_MM = 3, 12.0  # of what changes slowly; how far the growth of ventricles reaches
 FAR = 12  # mm from the brain, beyond which no extraction leaves anything
-SULCUS_MM = 5.0  # half the width of what is closed to the brain an extraction keeps: sulci, fissures
+SULCUS_MM = (
+    5.0  # half the width of the widest gap between brain tissue that an extraction keeps: sulci, fissures
+)
 SHRINKING = 32  # bit: cortex beside fluid, which atrophy turns into fluid
 NUM_VOXELS = 8000  # that stand for all of a head when its percentiles are taken
 
-VENTRICLES = (4, 5, 14, 15, 43, 44, 72)  # labels
+VENTRICLES = (4, 5, 14, 15, 43, 44, 72)  # labels: lateral, third, fourth and fifth
 Integers = NDArray[np.integer]
 
 
@@ -73,7 +75,7 @@ def make_head(labels: Integers) -> Head:
 
 
 def _from_closed(brain: NDArray[np.bool_]) -> Floats:
-    """Distance from the brain as an extraction takes it: whole, with the fluid between its folds."""
+    """Mm (X, Y, Z) from the brain as an extraction takes it: whole, with the fluid between its folds."""
     from scipy.ndimage import distance_transform_edt
 
     around = distance_transform_edt(~brain) <= SULCUS_MM

@@ -88,9 +88,8 @@ class SaveSynthesisd(SaveImaged):
         preview: bool = True,
         calibration: Mapping[str, Any] | None = None,
     ) -> None:
-        MapTransform.__init__(
-            self, keys
-        )  # a SaveImaged in name: MONAI Label, which saves itself, leaves it out
+        # A SaveImaged in name alone: MONAI Label, which saves itself, leaves those out.
+        MapTransform.__init__(self, keys)
         self.output_dir = Path(output_dir).expanduser()
         self.sources = tuple(sources)
         self.weights_path = weights_path

@@ -33,11 +33,16 @@ def installed(environment: Path, *packages: str | Path) -> Path:
     """The Python of an environment with these packages and all that ours needs."""
     python = environment / "bin" / "python"
     pip = [python, "-m", "pip", "install", "--quiet", "-c", CHECKOUT / "constraints.txt"]
-    if not python.is_file():
-        needs = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]["dependencies"]
+    needs = sorted(tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]["dependencies"])
+    made_with = (
+        environment / "made_with.txt"
+    )  # what a kept environment has: no more and no less than is named
+    if not made_with.is_file() or made_with.read_text() != "\n".join(needs):
+        shutil.rmtree(environment, ignore_errors=True)
         subprocess.run([sys.executable, "-m", "venv", environment], check=True)
-        subprocess.run([*pip, "torch"], check=True)  # first: docs/README
+        subprocess.run([*pip, "torch"], check=True)  # first, as README says
         subprocess.run([*pip, *needs], check=True)
+        made_with.write_text("\n".join(needs))
     if packages:
         subprocess.run([*pip, "--force-reinstall", "--no-deps", *packages], check=True)
     return python
@@ -79,23 +84,14 @@ def checks(environment: Path, work: Path) -> Iterator[tuple[str, bool]]:
     yield from bundle_works("zip", python, work / "unzipped" / packed.archive.stem, work / "data", work)
 
     source = work / "source"
-    shutil.copytree(CHECKOUT, source, ignore=shutil.ignore_patterns(".git", ".venv", "build", "demo", "dist"))
-    pip = [
-        sys.executable,
-        "-m",
-        "pip",
-        "wheel",
-        "--quiet",
-        "--no-deps",
-        "--wheel-dir",
-        work / "wheel",
-        source,
-    ]
-    subprocess.run(pip, check=True)
+    shutil.copytree(CHECKOUT, source, ignore=NOT_SOURCE)
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps"]
+    subprocess.run([*pip, "--wheel-dir", work / "wheel", source], check=True)
     (wheel,) = (work / "wheel").glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
-    yield "wheel: carries the bundle", "hmf_networks/bundle/models/model.pt" in names
+    of_bundle = {name.split("/")[2] for name in names if name.startswith("hmf_networks/bundle/")}
+    yield "wheel: carries the bundle and nothing else", of_bundle == {"LICENSE", "configs", "docs", "models"}
     python = installed(environment / "with_wheel", wheel)
     root = next((environment / "with_wheel").glob("lib/python*/site-packages/hmf_networks/bundle"))
     yield from bundle_works("wheel", python, root, work / "data", work)

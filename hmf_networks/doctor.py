@@ -1,4 +1,9 @@
-"""`hmf doctor`: what is installed here, and whether it works together, from packages to one plane."""
+"""`hmf doctor`: what is installed here, and whether it works together, from packages to one plane.
+
+It must be able to say that torch or MONAI is missing, so nothing here needs them before that is known.
+"""
+
+from __future__ import annotations
 
 import importlib.metadata
 import json
@@ -7,16 +12,10 @@ import platform
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import torch
-from monai.bundle import ConfigParser
-
-from hmf_networks.engines.device import choose_device
-from hmf_networks.engines.memory import free_bytes
-from hmf_networks.engines.precision import has_bfloat16
-from hmf_networks.engines.weights import load_weights
-from hmf_networks.ops.selective_scan import available_backends
+if TYPE_CHECKING:
+    import torch
 
 LEAST = {"monai": (1, 6, 1), "torch": (2, 6)}  # what pyproject.toml asks for, where it matters most
 OPTIONAL = {
@@ -27,6 +26,8 @@ OPTIONAL = {
 }  # package -> extra
 SIZE = (160, 192)
 BYTES_NEEDED = 2 * 2**30
+MISSING = "not installed"
+USUAL_STATES = 16  # N of the paper; the backend is the same for all that networks here have
 
 
 class Check(NamedTuple):
@@ -41,14 +42,20 @@ class Check(NamedTuple):
 
 
 def examine(bundle: Path) -> Iterator[Check]:
-    """Everything, in the order in which one would look."""
+    """Everything, in the order in which one would look; packages alone where one of them is missing."""
     yield Check("python", f"{platform.python_version()}, {platform.system()} on {platform.machine()}")
-    yield from _packages(bundle)
+    packages = list(_packages(bundle))
+    yield from packages
+    if any(check.found == MISSING for check in packages):
+        return
+
+    from hmf_networks.engines.device import choose_device
+
     device = choose_device()
     yield _device(device)
     yield _memory(device)
-    yield Check("scan", f"{', '.join(available_backends())} (the first that fits is taken)", _no_kernel())
-    yield from _weights(bundle)
+    yield _scan(device)
+    yield from _weights(bundle, device)
 
 
 def _packages(bundle: Path) -> Iterator[Check]:
@@ -58,7 +65,7 @@ def _packages(bundle: Path) -> Iterator[Check]:
     for name, version in tested.items():
         here = _version(name)
         if here is None:
-            yield Check(name, "not installed", f"pip install {name}=={version}")
+            yield Check(name, MISSING, f"pip install {name}=={version}")
             continue
         least = LEAST.get(name, ())
         numbers = tuple(int(part) for part in here.split("+")[0].split(".")[: len(least)] if part.isdigit())
@@ -76,6 +83,10 @@ def _version(package: str) -> str | None:
 
 
 def _device(device: torch.device) -> Check:
+    import torch
+
+    from hmf_networks.engines.precision import has_bfloat16
+
     name = (
         torch.cuda.get_device_name(device)
         if device.type == "cuda"
@@ -88,6 +99,8 @@ def _device(device: torch.device) -> Check:
 
 
 def _memory(device: torch.device) -> Check:
+    from hmf_networks.engines.memory import free_bytes
+
     free = free_bytes(device)
     if free is None:
         return Check("memory", "not known")
@@ -95,12 +108,24 @@ def _memory(device: torch.device) -> Check:
     return Check("memory", f"{free / 2**30:.1f} GiB free", cure)
 
 
-def _no_kernel() -> str:
-    has_kernel = {"native", "triton", "mamba_ssm"} & set(available_backends())
-    return "" if has_kernel else "slow: install a C++ compiler (g++ or clang++), then try again"
+def _scan(device: torch.device) -> Check:
+    import torch
+
+    from hmf_networks.ops.selective_scan import available_backends, resolve_backend
+
+    chosen = resolve_backend(torch.empty(0, device=device), USUAL_STATES, "auto")
+    cure = "slow: install a C++ compiler (g++ or clang++), then try again" if chosen == "chunked" else ""
+    return Check(
+        "scan", f"{chosen}, of {', '.join(available_backends())}", cure if device.type == "cpu" else ""
+    )
 
 
-def _weights(bundle: Path) -> Iterator[Check]:
+def _weights(bundle: Path, device: torch.device) -> Iterator[Check]:
+    import torch
+    from monai.bundle import ConfigParser
+
+    from hmf_networks.engines.weights import load_weights
+
     path, config = bundle / "models" / "model.pt", ConfigParser()
     config.read_config(bundle / "configs" / "inference.json")
     network = config.get_parsed_content("network_def")
@@ -114,7 +139,7 @@ def _weights(bundle: Path) -> Iterator[Check]:
     plane[:, 0, 40:-40, 40:-40] = torch.linspace(-0.9, 0.9, SIZE[1] - 80)
     start = time.perf_counter()
     with torch.no_grad():
-        answer = network.eval()(plane)
+        answer = network.eval().to(device)(plane.to(device)).cpu()
     is_well = bool(torch.isfinite(answer).all()) and float(answer.std()) > 0
     seconds = time.perf_counter() - start
     cure = "" if is_well else "the network gives nothing: set HMF_SCAN_BACKEND=chunked, and tell us"

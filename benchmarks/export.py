@@ -1,8 +1,8 @@
-"""Export to TorchScript and ONNX: how long it takes, how near the files come, how fast they run.
+"""Export to TorchScript, ONNX and OpenVINO: how long it takes, how near the files come, how fast they run.
 
     python benchmarks/export.py [--network bundle/configs/networks/quickstart.json] [--threads 1]
 
-Both files are made from a plane of 256 x 256 as `monai.bundle ckpt_export` and `onnx_export` make them.
+The files are made from a plane of 256 x 256, as `hmf export` makes them.
 Differences are the largest of an image in [-1, 1]. Times are of one plane of 256 x 256, the least of several
 runs, against the network as it is in the same run.
 """
@@ -11,16 +11,14 @@ import argparse
 import json
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
-import onnxruntime
 import torch
 from machine import report
-from monai.networks.utils import convert_to_onnx, convert_to_torchscript
 from network import least_seconds
 from torch import Tensor, nn
 
+from hmf_networks.engines.export import FORMATS
 from hmf_networks.nets import HMFMambaINR
 
 SIZES = {"256 x 256": (1, 2, 256, 256), "2 of 192 x 224": (2, 2, 192, 224)}
@@ -44,39 +42,16 @@ def plane(size: tuple[int, ...]) -> Tensor:
     return 2 * torch.rand(size) - 1
 
 
-def export_torchscript(network: nn.Module, path: Path) -> None:
-    convert_to_torchscript(network, filename_or_obj=path)
-
-
-def export_onnx(network: nn.Module, path: Path) -> None:
-    axes, inputs = {"image": [0, 2, 3]}, [plane(SIZES["256 x 256"])]
-    convert_to_onnx(network, inputs, filename=path, dynamic_axes=axes, use_trace=False)
-
-
-def open_torchscript(path: Path) -> Callable[[Tensor], Tensor]:
-    return torch.jit.load(path)
-
-
-def open_onnx(path: Path) -> Callable[[Tensor], Tensor]:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    return lambda image: torch.from_numpy(session.run(None, {"image": image.numpy()})[0])
-
-
-FORMATS = {"TorchScript": (export_torchscript, open_torchscript), "ONNX": (export_onnx, open_onnx)}
-
-
 def measure(network: nn.Module, kind: str, repeats: int) -> dict[str, float]:
-    export, open_file = FORMATS[kind]
+    made = FORMATS[kind]
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model"
+        path = Path(folder) / f"model{made.suffixes[-1]}"
         start = time.perf_counter()
-        export(network, path)
+        made.write(network, path)
         row = {"s to export": time.perf_counter() - start}
         files = Path(folder).iterdir()  # weights may lie beside the graph
         row["MB"] = sum(file.stat().st_size for file in files) / 1e6
-        exported = open_file(path)
+        exported = made.open(path)
     for name, size in SIZES.items():
         image = plane(size)
         row[f"difference, {name}"] = (exported(image) - network(image)).abs().max().item()
@@ -98,7 +73,7 @@ def main() -> None:
     with torch.inference_mode():
         rows = {kind: measure(network, kind, options.repeats) for kind in FORMATS}
     title = f"export, {options.network.stem if options.network else 'default'} network"
-    report(title, list(rows["ONNX"]), rows, options.json)
+    report(title, list(rows["onnx"]), rows, options.json)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import platform
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     import torch
@@ -22,6 +22,7 @@ OPTIONAL = {
     "mamba-ssm": "cuda",
     "itk": "prepare",
     "onnxruntime": "export",
+    "openvino": "export",
     "nilearn": "demo",
 }  # package -> extra
 SIZE = (160, 192)
@@ -122,24 +123,23 @@ def _scan(device: torch.device) -> Check:
 
 def _weights(bundle: Path, device: torch.device) -> Iterator[Check]:
     import torch
-    from monai.bundle import ConfigParser
 
-    from hmf_networks.engines.weights import load_weights
+    from hmf_networks.engines.needed import network_with
+    from hmf_networks.hashing import file_hash
 
-    path, config = bundle / "models" / "model.pt", ConfigParser()
-    config.read_config(bundle / "configs" / "inference.json")
-    network = config.get_parsed_content("network_def")
+    path = bundle / "models" / "model.pt"
     try:
-        sha256 = load_weights(network, str(path))
+        network, _ = network_with(bundle, path)
     except (ValueError, OSError) as error:
         yield Check("weights", str(error), "fetch them again, with the model.json beside them")
         return
-    yield Check("weights", f"{path}, sha256 {sha256[:16]}..., as its model.json tells")
-    plane = torch.full((1, network.arguments["in_channels"], *SIZE), -1.0)
+    yield Check("weights", f"{path}, sha256 {file_hash(path)[:16]}..., as its model.json tells")
+    arguments: Any = network.arguments
+    plane = torch.full((1, arguments["in_channels"], *SIZE), -1.0)
     plane[:, 0, 40:-40, 40:-40] = torch.linspace(-0.9, 0.9, SIZE[1] - 80)
     start = time.perf_counter()
     with torch.no_grad():
-        answer = network.eval().to(device)(plane.to(device)).cpu()
+        answer = network.to(device)(plane.to(device)).cpu()
     is_well = bool(torch.isfinite(answer).all()) and float(answer.std()) > 0
     seconds = time.perf_counter() - start
     cure = "" if is_well else "the network gives nothing: set HMF_SCAN_BACKEND=chunked, and tell us"

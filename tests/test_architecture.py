@@ -19,8 +19,9 @@ FLOORS = {
     1: {"blocks", "losses", "metrics", "data", "transforms", "preparation", "outputs", "bundles"},
     2: {"nets", "baselines", "engines", "reports"},
     3: {"doctor"},  # looks at all that is below
-    4: {"cli"},
-    5: {"__main__"},  # the doorstep: calls the command line
+    4: {"commands"},
+    5: {"cli"},
+    6: {"__main__"},  # the doorstep: calls the command line
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 CATCH_ALLS = {"utils", "util", "common", "base", "helpers", "helper", "misc"}

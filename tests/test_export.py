@@ -1,5 +1,6 @@
-"""TorchScript and ONNX: made at one size, asked at others."""
+"""TorchScript, ONNX and OpenVINO: made at one size, asked at others."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -7,12 +8,16 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from monai.networks.utils import convert_to_onnx, convert_to_torchscript
 from torch import Tensor, nn
 
+from hmf_networks.bundles.find import bundle_root
+from hmf_networks.cli import main
+from hmf_networks.engines.export import FORMATS, export, verify
+from hmf_networks.engines.weights import BestModel
 from hmf_networks.nets import HMFMambaINR
 from hmf_networks.ops.selective_scan import available_backends, selective_scan
 
+BUNDLE = bundle_root()
 SIZES = [(1, 64, 64), (2, 48, 80)]  # batch, height, width
 sizes = pytest.mark.parametrize("size", SIZES, ids=str)
 
@@ -36,16 +41,14 @@ def network() -> nn.Module:
 
 @pytest.fixture(scope="module")
 def onnx_path(network: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The way `monai.bundle onnx_export` takes, with the one option that it needs."""
     path = tmp_path_factory.mktemp("onnx") / "model.onnx"
-    axes = {"image": [0, 2, 3]}
-    convert_to_onnx(network, [plane(1, 32, 32)], filename=path, dynamic_axes=axes, use_trace=False)
+    FORMATS["onnx"].write(network, path)
     return path
 
 
 @sizes
 def test_torchscript_equals_eager_at_sizes_it_was_not_made_with(network, tmp_path, size):
-    convert_to_torchscript(network, filename_or_obj=tmp_path / "model.ts")
+    FORMATS["torchscript"].write(network, tmp_path / "model.ts")
     image = plane(*size)
     with torch.no_grad():
         torch.testing.assert_close(
@@ -73,6 +76,99 @@ def test_onnx_refuses_a_plane_that_patches_cannot_tile(onnx_path):
 @pytest.mark.slow
 def test_every_scan_is_one_node_of_the_graph(onnx_path):
     assert sum(node.op_type == "Scan" for node in onnx.load(onnx_path).graph.node) == 3  # one for each RHMB
+
+
+@pytest.mark.slow
+def test_openvino_takes_the_scans_too(network, tmp_path):
+    FORMATS["openvino"].write(network, tmp_path / "model.xml")
+    assert max(verify(network, tmp_path / "model.xml", "openvino").differences.values()) < 1e-4
+
+
+@pytest.mark.slow
+def test_the_command_exports_verifies_and_replaces_only_when_told(tmp_path, caplog, capsys):
+    path = tmp_path / "new" / "model.ts"
+    with caplog.at_level("INFO"):
+        assert main(["export", str(path)]) == 0
+    assert "differs by at most" in caplog.text
+    extra = {"metadata.json": "", "inference.json": ""}
+    torch.jit.load(path, _extra_files=extra)
+    assert json.loads(extra["metadata.json"])["network_data_format"]["inputs"]
+    assert json.loads(extra["inference.json"])["network_def"]["width"] == 32
+    assert main(["export", str(path)]) == 1
+    assert "exists" in capsys.readouterr().err
+    assert main(["export", str(path), "--overwrite"]) == 0
+    assert [file.name for file in path.parent.iterdir()] == ["model.ts"]
+
+
+def test_weights_of_another_task_take_their_own_network_and_config_along(network, tmp_path):
+    weights = tmp_path / "model.pt"
+    task = {"sources": ["t1", "flair"], "targets": ["t2"], "any_subset": False, "pixel_mm": 2.0}
+    BestModel(str(weights), network, task=task).save()
+    path, found = export(BUNDLE, weights, "torchscript", tmp_path / "other.ts")
+    assert max(found.differences.values()) < 1e-5
+    extra = {"metadata.json": "", "inference.json": ""}
+    torch.jit.load(path, _extra_files=extra)
+    config = json.loads(extra["inference.json"])
+    assert (config["sources"], config["pixel_mm"], config["network_def"]["width"]) == (
+        ["t1", "flair"],
+        2.0,
+        8,
+    )
+    assert "network_data_format" not in json.loads(
+        extra["metadata.json"]
+    )  # the bundle's is of another network
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["model.pt"], "ends in .ts"),
+        (
+            ["model.ts", "--format", "onyx"],
+            "unknown format 'onyx'; known: torchscript, onnx, openvino; did you",
+        ),
+        (["model.ts", "--weights", "none.pt"], "none.pt"),
+        (["model.ts", "--bundle", "nowhere"], "nowhere/configs/inference.json is not there"),
+    ],
+)
+def test_what_cannot_be_exported_is_said_in_one_line(arguments, reason, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["export", *arguments]) == 1
+    error = capsys.readouterr().err
+    assert reason in error
+    assert error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_runtime_that_is_missing_is_named_before_anything_is_done(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(
+        "hmf_networks.engines.export.find_spec", lambda name: None if name == "onnx" else name
+    )
+    assert main(["export", str(tmp_path / "model.onnx"), "--format", "onnx"]) == 1
+    assert "onnx needs onnx: pip install 'hmf-networks[export]'" in capsys.readouterr().err
+
+
+def test_openvinos_weights_are_guarded_like_its_graph(tmp_path, capsys):
+    (tmp_path / "model.bin").write_text("somebody's")
+    assert main(["export", str(tmp_path / "model.xml"), "--format", "openvino"]) == 1
+    assert "model.bin exists" in capsys.readouterr().err
+
+
+def test_a_runtime_that_says_something_else_is_refused(network, tmp_path):
+    FORMATS["torchscript"].write(network, tmp_path / "model.ts")
+    other = HMFMambaINR(**network.arguments).eval()
+    with pytest.raises(ValueError, match="does not give what the network gives"):
+        verify(other, tmp_path / "model.ts", "torchscript")
+
+
+def test_a_difference_that_is_no_number_is_refused_at_whatever_size_it_appears(network, monkeypatch):
+    def answers(image: Tensor) -> Tensor:
+        return network(image) if image.shape[0] == 1 else network(image) * float("nan")
+
+    silent = FORMATS["torchscript"]._replace(open=lambda _path: answers)
+    monkeypatch.setitem(FORMATS, "torchscript", silent)
+    with pytest.raises(ValueError, match="nan"):
+        verify(network, Path("any"), "torchscript")
 
 
 class Scan(nn.Module):

@@ -46,6 +46,26 @@ def test_a_closed_gate_silences_the_branch():
     torch.testing.assert_close(mixer(x), x)
 
 
+def test_a_loud_branch_drowns_nothing():
+    """The SSM is of fourth order in its branch: a thousandfold, were it not normalised, is 1e12."""
+    mixer, x = token_mixer(2), torch.randn(1, 6, 16, 16)
+    spoken = (mixer(x) - x).abs().max()
+    with torch.no_grad():
+        mixer.pointwise.weight *= 1000
+        mixer.pointwise.bias *= 1000
+    assert (mixer(x) - x).abs().max() < 5 * spoken
+
+
+def test_in_float16_a_loud_branch_is_no_infinity():
+    mixer, x = token_mixer(2), torch.randn(1, 6, 16, 16)
+    with torch.no_grad():
+        mixer.pointwise.bias.fill_(100.0)
+    wanted = mixer(x)
+    with torch.autocast("cpu", torch.float16):
+        found = mixer(x)
+    torch.testing.assert_close(found.float(), wanted, rtol=0, atol=0.05)
+
+
 @patch_sizes
 def test_a_map_becomes_one_token_for_every_patch(patch_size):
     mixer, seen = token_mixer(patch_size), []

@@ -11,9 +11,10 @@ from hmf_networks.blocks.ssm2d import SSM2d
 
 
 class TokenMixer(nn.Module):
-    """Z' = (G * SSM(branch)) W + Z: the gated SSM over P x P patches, added to the map that came in.
+    """Z' = (G * norm(SSM(branch))) W + Z: the gated SSM over P x P patches, added to the map that came in.
 
-    The sum is taken on the map, not on the tokens, so nothing of the map is lost in the embedding.
+    The sum is taken on the map, not on the tokens, so nothing of the map is lost in the embedding. The SSM is
+    of fourth order in its branch; the norm keeps a few tokens from drowning all others in a batch norm.
     """
 
     def __init__(
@@ -28,6 +29,7 @@ class TokenMixer(nn.Module):
         self.depthwise = nn.Conv2d(inner, inner, 3, padding=1, groups=inner)
         self.pointwise = nn.Conv2d(inner, inner, 1)
         self.ssm = SSM2d(inner, state_size=state_size, step_rank=-(-channels // 16), directions=directions)
+        self.norm_ssm = nn.LayerNorm(inner)  # VMamba's out_norm, docs/decisions.md#ssm-norm
         self.untokenise = nn.ConvTranspose2d(inner, channels, patch_size, stride=patch_size)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -35,7 +37,8 @@ class TokenMixer(nn.Module):
         gate = F.silu(self.gate(tokens)).permute(0, 3, 1, 2)  # B E h w
         branch = self.branch(tokens).permute(0, 3, 1, 2)  # B E h w
         branch = F.silu(self.pointwise(self.depthwise(branch)))  # B E h w
-        return x + self.untokenise(gate * self.ssm(branch))  # B C H W
+        found = self.norm_ssm(self.ssm(branch).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)  # B E h w
+        return x + self.untokenise(gate * found)  # B C H W
 
 
 class RHMB(nn.Module):

@@ -46,6 +46,8 @@ class SSM2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         u = x.permute(0, 2, 3, 1)  # B H W d
+        if u.dtype == torch.float16:  # the answer is of fourth order in u, and float16 ends at 65504
+            u = u.float()
         projected = F.linear(u, self.project.flatten(0, 1)).reshape(u.shape[:3] + self.project.shape[:2])
         step, B, C = projected.split_with_sizes(self.sizes, -1)  # B H W K R, B H W K N, B H W K N
         delta = torch.einsum("bhwkr,kdr->bhwkd", step, self.step_weight)

@@ -2,7 +2,7 @@
 
 import itertools
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +10,9 @@ from monai.bundle import ConfigWorkflow
 
 from hmf_networks.engines.bundle_run import check_key, keys_of, told_to_users
 from hmf_networks.engines.device import choose_device
-from hmf_networks.engines.weights import what_for
+from hmf_networks.engines.needed import NO_CONFIG, needed_by
 from hmf_networks.naming import CONTRASTS, LOOSE, Record, bare_name, check_contrasts
 
-NETWORK = "HMFMambaINR"
-NEEDED = (
-    "sources",
-    "targets",
-    "any_subset",
-    "pixel_mm",
-    "foreground_box",
-    "plane",
-    "plane_size",
-)  # by weights
 TALKATIVE = ("ignite", "monai", "monai.bundle.workflows", "hmf_networks.engines.subjects.SubjectEvaluator")
 
 
@@ -58,11 +48,9 @@ def synthesize(
     files = [bundle_root / "configs" / "inference.json", *config_files]
     for file in files:
         if not file.is_file():
-            raise FileNotFoundError(
-                f"config file {file} is not there; name the folder of the bundle (--bundle)"
-            )
+            raise FileNotFoundError(NO_CONFIG.format(file))
     weights = weights or bundle_root / "models" / "model.pt"
-    overrides = {**_needed_by(weights, target), **(overrides or {})}
+    overrides = {**needed_by(weights, target), **(overrides or {})}
     for key in overrides:
         check_key(key, keys_of(files))
     settings: dict[str, Any] = {
@@ -117,44 +105,6 @@ def loose_record(paths: Mapping[str, Path], output: Path) -> Record:
         if path.samefile(same):
             raise ValueError(f"--{one} and --{other} are one file, {path}; give each contrast its own")
     return {**name, "layout": LOOSE, "output": output.name} | {key: str(path) for key, path in paths.items()}
-
-
-def _needed_by(weights: Path, target: str | None) -> dict[str, Any]:
-    """Config keys for these weights, by their model.json; "target" where it is known."""
-    about = what_for(weights)
-    if "target" in about:  # of a version that knew fixed tasks only
-        about = {"targets": [about["target"]], "any_subset": False, **about}
-    needed = {key: about[key] for key in NEEDED if key in about}
-    for part in _alive([needed, about.get("network")]):
-        raise ValueError(
-            f"{weights.with_suffix('.json')} holds {part!r}, which a config would execute; do not use them"
-        )
-    if isinstance(about.get("network"), dict) and about.get("network_class") == NETWORK:
-        needed["network_def"] = {**about["network"], "_target_": f"hmf_networks.nets.{NETWORK}"}
-    targets = needed.get("targets", CONTRASTS)
-    if target is None and not needed.get("any_subset", True) and len(targets) == 1:
-        target = targets[0]
-    if target is not None and target not in targets:
-        sources = ", ".join(needed.get("sources", CONTRASTS))
-        raise ValueError(f"{weights} makes {', '.join(targets)} from {sources}, not {target}; see --weights")
-    return needed if target is None else {**needed, "target": target}
-
-
-def _alive(content: Any) -> Iterator[str]:
-    """What MONAI's config parser takes for more than data: expressions, references, macros, its own keys.
-
-    model.json travels with the weights of strangers.
-    """
-    if isinstance(content, str):
-        if any(sign in content for sign in "$@%#") or "::" in content:
-            yield content
-    elif isinstance(content, dict):
-        yield from (key for key in content if key.startswith("_"))
-        for part in (*content, *content.values()):
-            yield from _alive(part)
-    elif isinstance(content, list):
-        for part in content:
-            yield from _alive(part)
 
 
 def _loose_task(record: Record, settings: Mapping[str, Any]) -> Record:

@@ -20,10 +20,10 @@ TRAIN := OMP_NUM_THREADS=1 $(BIN)/torchrun --nproc_per_node $(PROCESSES) -m mona
 	--amp True --val_interval 2 --patience 100
 SIMULATED := runs/simulated
 FIRST := $(TRAIN) --config_file "['$(CONFIGS)/train.json','$(CONFIGS)/simulated.json','$(CONFIGS)/multi_gpu_train.json']" \
-	--output_dir $(SIMULATED) --plane_size '[112,128]' --validation_slices 24 --learning_rate 0.001 --flat_epochs 24 --decay_epochs 9
+	--output_dir $(SIMULATED) --plane_size '[112,128]' --validation_slices 24 --learning_rate 0.001 --flat_epochs 24 --decay_epochs 7
 THEN := $(TRAIN) --config_file "['$(CONFIGS)/train.json','$(CONFIGS)/simulated.json','$(CONFIGS)/fine_tune.json','$(CONFIGS)/multi_gpu_train.json']" \
 	--dataset_dir $(PATIENTS) --initial_weights $(SIMULATED)/models/model.pt --half_precision_weights True --plane_size '[128,160]' \
-	--real_slices 12 --slices_per_map 6 --validation_slices 8 --learning_rate 0.0005 --flat_epochs 2 --decay_epochs 3 --train\#trainer\#max_epochs 4
+	--real_slices 12 --slices_per_map 6 --validation_slices 8 --learning_rate 0.0005 --flat_epochs 4 --decay_epochs 4 --train\#trainer\#max_epochs 4
 GOES_ON = $$(test $(1)/models/last.pt -nt $(2) && echo --resume True)
 WITHOUT = --output_dir runs/without_$(1) --validation_patients "['$(1)']" $(call GOES_ON,runs/without_$(1),$(SIMULATED)/models/model.pt)
 

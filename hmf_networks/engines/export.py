@@ -79,12 +79,12 @@ def export(
         draft = Path(folder) / path.name
         try:
             made.write(network, draft)
+            if kind == "torchscript":
+                own = bundle / "models" / "model.pt"
+                _tell_torchscript(draft, config, bundle if own.is_file() and weights.samefile(own) else None)
             found = verify(network, draft, kind)
         except RuntimeError as error:
             raise ValueError(f"{kind}: not with these versions ({str(error).splitlines()[0]})") from error
-        if kind == "torchscript":
-            is_own = weights.samefile(bundle / "models" / "model.pt")
-            _tell_torchscript(draft, config, bundle if is_own else None)
         if len(files) > 1:
             path.unlink(missing_ok=True)  # an old one would lie beside new weights, were we killed
         for file in files:

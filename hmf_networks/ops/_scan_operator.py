@@ -37,12 +37,14 @@ def scan_operator(
         _steps_first(C.to(dtype)).unsqueeze(-2),  # L B G 1 N
     ]
 
-    def step(state: Tensor, at_t: list[Tensor]) -> tuple[Tensor, Tensor]:
+    def step(carried: list[Tensor], at_t: list[Tensor]) -> tuple[list[Tensor], Tensor]:
+        state, A_t = carried
         delta_t, drive_t, B_t, C_t = at_t
-        state = torch.exp(delta_t * A_g) * state + drive_t * B_t  # B G N d
-        return state, torch.matmul(C_t, state)  # B G 1 d
+        state = torch.exp(delta_t * A_t) * state + drive_t * B_t  # B G N d
+        return [state, A_t.clone()], torch.matmul(C_t, state)  # B G 1 d
 
-    y = scan(step, A_g.new_zeros((batch, *A_g.shape)), steps)[1]  # L B G 1 d
+    # A is carried along: OpenVINO 2026.4 refuses a Scan whose body reads a tensor from outside.
+    y = scan(step, [A_g.new_zeros((batch, *A_g.shape)), A_g], steps)[1]  # L B G 1 d
     y = y.flatten(2).permute(1, 2, 0)  # B G*d L
     return skip_and_gate(y, wide_u, D, z).to(u.dtype)
 

@@ -137,11 +137,11 @@ def _volumes(
     parts: dict[str, dict[str, np.ndarray]] = {SCANS: {}, TRUTH: {}}
     for number, name in enumerate(CONTRASTS):
         signal, truth = signals[number], signals[number + len(CONTRASTS)]
-        level = float(np.median(signal[signal > 0]))
+        level = float(np.median(signal[inside & (signal > 0)]))
         received = receive(rng, scan, signal, inside, level, spacing)
         bright = float(np.exp(rng.uniform(*np.log(STORED_RANGE))))
         parts[SCANS][name] = _file(received.image, received.shown, bright)
-        parts[TRUTH][name] = _file(truth, truth > 0, TRUTH_LEVEL)
+        parts[TRUTH][name] = _file(truth, inside & (truth > 0), TRUTH_LEVEL)
     lesion *= inside
     tissue = np.where(lesion > 0, LESION, tissue * inside)
     return parts, tissue[::-1, ::-1], lesion[::-1, ::-1]

@@ -19,7 +19,8 @@ SULCUS_MM = (
     5.0  # half the width of the widest gap between brain tissue that an extraction keeps: sulci, fissures
 )
 SHRINKING = 32  # bit: cortex beside fluid, which atrophy turns into fluid
-NUM_VOXELS = 8000  # that stand for all of a head when its percentiles are taken
+NUM_VOXELS = 6000  # that stand for all of a head when its percentiles are taken
+REACH = 4  # voxels about each of them that are there too
 
 VENTRICLES = (4, 5, 14, 15, 43, 44, 72)  # labels: lateral, third, fourth and fifth
 Integers = NDArray[np.integer]
@@ -32,7 +33,7 @@ class Head(NamedTuple):
     distance: NDArray[np.uint8]  # X Y Z, mm from the closed brain; FAR and more as FAR
     from_ventricles: NDArray[np.uint8]  # x y z on a lattice of LATTICE_MM: mm
     push: Floats  # 3 x y z on that lattice: away from the ventricles
-    voxels: Integers  # (2, NUM_VOXELS) flat places of neighbours
+    voxels: Integers  # (NUM_VOXELS, 3), at least REACH from the map's border
     brain_low: Floats  # 3, the box around brain tissue
     brain_high: Floats
 
@@ -58,17 +59,16 @@ def make_head(labels: Integers) -> Head:
     cortex = (tissue == NUMBER["cortex"]) | (tissue == NUMBER["cerebellar cortex"])
     shrinking = cortex & binary_dilation(fluid, np.ones((3, 3, 3)))
     from_ventricles, push = _around_ventricles(ventricles)
-    rng = np.random.default_rng(0)
-    first = rng.choice(np.flatnonzero(tissue != NUMBER[AIR]), NUM_VOXELS)
-    steps = np.array([1, tissue.shape[2], tissue.shape[1] * tissue.shape[2]])
-    second = np.minimum(first + rng.choice(steps, NUM_VOXELS), tissue.size - 1)
+    inner = (slice(REACH, -REACH),) * 3
+    places = REACH + np.argwhere(tissue[inner] != NUMBER[AIR])
+    voxels = np.random.default_rng(0).choice(places, NUM_VOXELS)
     low, high = (edge(np.nonzero(brain), axis=1) for edge in (np.min, np.max))
     return Head(
         tissue=tissue | (shrinking * np.uint8(SHRINKING)),
         distance=distance,
         from_ventricles=from_ventricles,
         push=push,
-        voxels=np.stack([first, second]),
+        voxels=voxels,
         brain_low=low.astype(np.float32),
         brain_high=high.astype(np.float32),
     )

@@ -7,14 +7,14 @@ tissues.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from hmf_networks.physics.contrast_table import draw_table
 from hmf_networks.physics.fields import Field, Floats, draw_field
-from hmf_networks.physics.head import SHRINKING, Head, Integers
+from hmf_networks.physics.head import FAR, REACH, SHRINKING, Head, Integers
 from hmf_networks.physics.head_tissues import AIR, FLUIDS, NAMES, NUMBER, OUTSIDE
 from hmf_networks.physics.lesions import Mass, Shells, draw_plaque_shells, draw_tumour_shells
 from hmf_networks.physics.tissues import COMMON_SPREAD, OWN_SPREAD
@@ -33,7 +33,10 @@ NUM_PLAQUES_A_SLICE, NUM_PLAQUES_A_HEAD = (1, 6), (8, 40)
 SLAB_MM = 10.0  # a thinner block is one slice, that lesions are drawn to meet
 PLAQUES = (NUMBER["plaque"], NUMBER["active plaque"])
 TUMOUR = (NUMBER["tumour core"], NUMBER["tumour rim"], NUMBER["oedema"])
-LARGEST_SHARE = 0.08  # of the white matter of a head that is lesion, where percentiles are taken
+PLAQUE_SHARE, TUMOUR_SHARE = (0.001, 0.05), (0.02, 0.3)  # of a head's white matter, for percentiles
+BESIDE_BRAIN, BELOW_BRAIN = (12.0, 40.0), (5.0, 40.0)  # mm that a scan reaches beyond the brain
+STEPS = ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1))
+SPREAD_SHARES = (0.48, 0.13, 0.13, 0.13, 0.13)  # of a voxel and its neighbours: POINT_SPREAD_MM, and its size
 
 OF_HEAD = np.isin(NAMES, OUTSIDE)  # by number of the tissue
 BEYOND_TUMOURS = np.isin(NAMES, (AIR, *OUTSIDE))
@@ -103,8 +106,8 @@ def draw_scene(
 def render(scene: Scene, rows_mm: Floats, columns_mm: Floats, normal_mm: np.ndarray) -> Rendered:
     """The slice at these places of the block, averaged over those along the normal.
 
-    Signals keep their sign, for those of larger voxels add up before their magnitude is taken; 0 outside an
-    extracted brain.
+    Signals keep their sign, for those of larger voxels add up before their magnitude is taken. They are of
+    the whole head: an extraction comes after the scan, and leaves or takes whole voxels.
     """
     from scipy.ndimage import gaussian_filter
 
@@ -125,24 +128,67 @@ def render(scene: Scene, rows_mm: Floats, columns_mm: Floats, normal_mm: np.ndar
     kept = (inside > 0.5).reshape(shape)
     mixed = (signals / count).T.reshape(-1, *shape)
     sigmas = [0.0, *(POINT_SPREAD_MM / abs(float(axis[1] - axis[0])) for axis in (rows_mm, columns_mm))]
-    shown = gaussian_filter(mixed, sigmas, truncate=2.0) * kept
+    shown = gaussian_filter(mixed, sigmas, truncate=2.0)
     return Rendered(shown, kept, lesion.reshape(shape) * kept, tissues[count // 2])
 
 
 def sample_signals(rng: np.random.Generator, scene: Scene) -> Floats:
-    """Signals (N, 2 C) of voxels from all over the head, to take a volume's percentiles of."""
+    """Signals (N, 2 C) of voxels from all over the head, to take a volume's percentiles of.
+
+    Each is the mean of its surroundings, as a voxel is: what lies at a rim, partly outside, decides the low
+    percentile of an extracted brain. Fields, which a scene has in its block alone, are drawn for each voxel.
+    """
+    head, normal = scene.view.head, int(np.argmax(np.abs(scene.view.normal)))
+    voxels = _in_view(rng, scene)
+    count = len(voxels)
+    limit_mm = np.maximum(scene.edge[0] + rng.standard_normal(count), EDGE_MM[0])
+    muscle, shrunk = rng.standard_normal((2, count))
+    factors = _factors(rng.standard_normal((5, count), dtype=np.float32), scene.texture)
+    ill = _ill(rng, scene, count)
+    mean, inside = np.zeros((count, scene.table.shape[2]), np.float32), np.zeros(count)
+    for offset, share in _surroundings(normal, scene.view.extents_mm[2]):
+        places = tuple((voxels + offset).T)
+        found = head.tissue[places]
+        tissue = (found & (SHRINKING - 1)).astype(np.uint8)
+        inside += share * ((head.distance[places] <= limit_mm) & ~OF_HEAD[tissue])
+        tissue[(found >= SHRINKING) & (shrunk > scene.shrunk[0])] = NUMBER["csf"]
+        soft = tissue == NUMBER["soft"]
+        tissue[soft] = _muscle_or_fat(scene, muscle[soft])
+        tissue = np.where((ill > 0) & (tissue == NUMBER["white matter"]), ill, tissue)
+        mean += np.float32(share) * _signals(scene.table, tissue, factors)
+    return np.abs(mean[inside > 0.5] if scene.stripped else mean)
+
+
+def _in_view(rng: np.random.Generator, scene: Scene) -> Integers:
+    """Those of the head's voxels that a scan of it holds: some see face and neck, others do not."""
     head = scene.view.head
-    tissue = head.tissue.ravel()[head.voxels] & (SHRINKING - 1)  # 2 N: neighbours, averaged below
-    if scene.stripped:
-        kept = (head.distance.ravel()[head.voxels] <= scene.edge[0]) & ~OF_HEAD[tissue]
-        tissue = tissue[:, kept.all(axis=0)]
+    margin_mm = np.array([rng.uniform(*BESIDE_BRAIN)] * 2 + [rng.uniform(*BELOW_BRAIN)])
+    seen = (head.voxels > head.brain_low - margin_mm) & (head.voxels < head.brain_high + margin_mm)
+    near = head.distance[tuple(head.voxels.T)] < FAR if scene.stripped else True
+    return head.voxels[seen.all(axis=1) & near]
+
+
+def _surroundings(normal: int, thickness_mm: float) -> Iterator[tuple[np.ndarray, float]]:
+    """Steps to the voxels that one of a slice is the mean of, and their shares: point spread, thickness."""
+    half_mm = max(1.0, min(thickness_mm, 2.0 * REACH) * (thickness_mm < SLAB_MM)) / 2
+    edges = np.clip(np.arange(-REACH, REACH + 2) - 0.5, -half_mm, half_mm)
+    through = np.diff(edges) / (2 * half_mm)
+    in_plane = [axis for axis in range(3) if axis != normal]
+    for place in np.flatnonzero(through):
+        for step, share in zip(STEPS, SPREAD_SHARES, strict=True):
+            offset = np.zeros(3, int)
+            offset[normal], offset[in_plane] = place - REACH, step
+            yield offset, share * through[place]
+
+
+def _ill(rng: np.random.Generator, scene: Scene, count: int) -> Integers:
+    """Which tissue of a lesion each voxel is, were it white matter; 0 for none."""
+    ill = np.zeros(count, np.uint8)
     for shells in scene.shells[:1]:
-        ill = rng.random(tissue.shape[1]) < rng.uniform(0, LARGEST_SHARE)
-        tissue[:, ill & (tissue[0] == NUMBER["white matter"])] = shells.tissues[0]
-    soft = tissue == NUMBER["soft"]
-    tissue[soft] = _muscle_or_fat(scene, rng.standard_normal(int(soft.sum())))
-    factors = _factors(rng.standard_normal((5, tissue.shape[1]), dtype=np.float32), scene.texture)
-    return np.abs(sum(_signals(scene.table, each, factors) for each in tissue) / len(tissue))
+        shares = np.exp(rng.uniform(*np.log(TUMOUR_SHARE if scene.view.mass else PLAQUE_SHARE)))
+        where = rng.random(count) < shares
+        ill[where] = rng.choice(shells.tissues, int(where.sum()))
+    return ill
 
 
 def _with_lesions(rng: np.random.Generator, scene: Scene) -> Scene:
@@ -184,13 +230,14 @@ def _look_up(scene: Scene, points: Floats, axes: Sequence[Floats]) -> tuple[Inte
     threshold, field = scene.shrunk
     tissue = (found & (SHRINKING - 1)).astype(np.uint8)
     tissue[(found >= SHRINKING) & (field.at(axes) > threshold)] = NUMBER["csf"]
+    there = np.ones(len(tissue), bool)
     if scene.stripped:
         limit_mm, field = scene.edge
         there = head.distance.ravel()[voxels] <= np.maximum(limit_mm + field.at(axes), EDGE_MM[0])
-        return tissue, there & ~OF_HEAD[tissue]
+        there &= ~OF_HEAD[tissue]
     soft = tissue == NUMBER["soft"]
     tissue[soft] = _muscle_or_fat(scene, scene.muscle[1].at(axes)[soft])
-    return tissue, np.ones(len(tissue), bool)
+    return tissue, there
 
 
 def _muscle_or_fat(scene: Scene, field: np.ndarray) -> Integers:

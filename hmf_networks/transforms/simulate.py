@@ -18,7 +18,7 @@ from hmf_networks.nifti.geometry import upright
 from hmf_networks.nifti.read import read_volume
 from hmf_networks.ops.availability import available
 from hmf_networks.physics.head import Head, make_head
-from hmf_networks.physics.pixels import pixel_places, places_through, places_within, to_pixels
+from hmf_networks.physics.pixels import FINE, pixel_places, places_through, places_within, to_pixels
 from hmf_networks.physics.scanner import draw_scan, percentiles, scaled_plane, scan_plane
 from hmf_networks.physics.scene import draw_scene, render, sample_signals
 
@@ -97,19 +97,20 @@ class SimulateContrastsd(RandomizableTransform, MapTransform):
             stripped_share=self.stripped_share,
         )
         signals, inside, *_ = render(scene, self._rows, self._columns, places_through(thickness))
-        if signals[0].astype(bool).mean() < LEAST_SHARE:
+        shown = to_pixels(inside.astype(np.float32)) > 0.5
+        if (shown & (to_pixels(signals[0]) > 0)).mean() < LEAST_SHARE:
             return None
         voxels = sample_signals(rng, scene)
         acquired, canonical = slice(None, len(CONTRASTS)), slice(len(CONTRASTS), None)
         scan = draw_scan(rng, stripped=scene.stripped)
-        shown = to_pixels(inside.astype(np.float32)) > 0.5
         image = [
             scan_plane(rng, scan, signal, shown, several)
             for signal, several in zip(np.abs(to_pixels(signals[acquired])), voxels.T[acquired], strict=True)
         ]
+        fine = np.kron(shown, np.ones((FINE, FINE), bool))  # an extraction takes whole pixels
         label = np.stack(
             [
-                scaled_plane(signal, signal > 0, *percentiles(several))
+                scaled_plane(signal * fine, fine & (signal > 0), *percentiles(several))
                 for signal, several in zip(np.abs(signals[canonical]), voxels.T[canonical], strict=True)
             ]
         )

@@ -17,7 +17,7 @@ PROCESSES ?= 2
 BATCH ?= 2
 TRAIN := OMP_NUM_THREADS=1 $(BIN)/torchrun --nproc_per_node $(PROCESSES) -m monai.bundle run training --bundle_root bundle \
 	--labels_dir $(LABELS) --validation_size '[160,192]' --adversarial_weight 0.0 --query_grid_share 0.8 --batch_size $(BATCH) \
-	--amp True --val_interval 2 --patience 100
+	--val_interval 2 --patience 100
 SIMULATED := runs/simulated
 FIRST := $(TRAIN) --config_file "['$(CONFIGS)/train.json','$(CONFIGS)/simulated.json','$(CONFIGS)/multi_gpu_train.json']" \
 	--output_dir $(SIMULATED) --plane_size '[112,128]' --validation_slices 24 --learning_rate 0.001 --flat_epochs 24 --decay_epochs 7

@@ -327,3 +327,10 @@ def test_a_finer_label_is_averaged_or_read_at_the_query_grid(share):
     rows = output["label"][1][:, 0]
     assert output["label"].shape[1:] == output["pred"].shape[1:]
     assert torch.allclose(rows.diff(), rows.diff()[0].expand(len(rows) - 1), atol=1e-4)
+
+
+@pytest.mark.parametrize(("native", "warnings"), [(False, 1), (True, 0)])
+def test_imitated_bfloat16_is_warned_of(native, warnings, monkeypatch, recwarn):
+    monkeypatch.setattr("hmf_networks.engines.trainer.has_bfloat16", lambda _: native)
+    trainer_of(slices(), Generator(), Judge(), amp=True)
+    assert sum("--amp False" in str(one.message) for one in recwarn) == warnings

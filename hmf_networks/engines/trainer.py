@@ -5,6 +5,7 @@ L_G = w_pixel |y - G(x)|_1 + w_adversarial (D(x, G(x)) - 1)^2,   L_D = 1/2 (D(x,
 MONAI's AdversarialTrainer takes the source for the real image and has no weights (docs/decisions.md#trainer).
 """
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,7 @@ from monai.utils.enums import CommonKeys as Keys
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from hmf_networks.engines.precision import has_bfloat16
 from hmf_networks.engines.query_grid import random_query_grid
 from hmf_networks.naming import check_switch
 from hmf_networks.ops.availability import wanted_targets
@@ -82,6 +84,12 @@ class ConditionalGANTrainer(SupervisedTrainer):
     ) -> None:
         check_switch("amp", arguments.get("amp", False))
         super().__init__(**arguments)
+        device = self.state.device
+        if self.amp and device.type == "cpu" and not has_bfloat16(device):
+            warnings.warn(
+                "amp: this processor has no bfloat16 and imitates it, many times slower: --amp False",
+                stacklevel=2,
+            )
         self.discriminator = discriminator
         self.d_optimizer = d_optimizer
         self.d_scaler = torch.amp.GradScaler("cuda") if self.amp and torch.cuda.is_available() else None

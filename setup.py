@@ -41,11 +41,7 @@ class BuildWithBundle(build_py):
 
 setup(
     ext_modules=[
-        Extension(
-            "hmf_networks.ops._scan_native_library",
-            ["hmf_networks/ops/_scan_native.cpp"],
-            optional=True,
-        )
+        Extension("hmf_networks.ops._scan_native_library", ["hmf_networks/ops/_scan_native.cpp"], optional=True)
     ],
     cmdclass={"build_ext": BuildKernel, "build_py": BuildWithBundle},
 )

@@ -22,19 +22,16 @@ from calibrate_cases import Case, Found, features_of, measured, patients_of, sim
 from held_out import keep_out_of, versions
 from held_out_scores import TASKS
 from held_out_tables import AS_IT_IS, REGISTERED
-from machine import describe
-
 from hmf_networks.atomic import write_whole
 from hmf_networks.data.folder import find_subjects
 from hmf_networks.engines.weights import add_measured, measured_of
 from hmf_networks.hashing import file_hash
-from hmf_networks.naming import (
-    check_weights,
-)
+from hmf_networks.naming import check_weights
 from hmf_networks.reports.calibration import Sample, fit_calibration, judged
 from hmf_networks.reports.table import aligned, figure, strict
 from hmf_networks.transforms.expected_error import check_calibration, interval_factors
 from hmf_networks.transforms.familiarity import fit_familiarity
+from machine import describe
 
 
 def main() -> None:
@@ -76,9 +73,7 @@ def _add_fit(command: argparse.ArgumentParser) -> None:
     add("--labels", type=Path, metavar="DIR", help="label maps of whole heads, for simulated patients")
     add("--maps", nargs="+", type=int, default=[], metavar="NUMBER", help="those whose names end so")
     add("--simulated", type=int, default=3, metavar="N", help="of them to synthesise (default %(default)s)")
-    add(
-        "--draws", type=int, default=12, metavar="N", help="of them in what is familiar (default %(default)s)"
-    )
+    add("--draws", type=int, default=12, metavar="N", help="of them in what is familiar (default %(default)s)")
 
 
 def _add_judge(command: argparse.ArgumentParser) -> None:
@@ -119,9 +114,7 @@ def fit(options: argparse.Namespace) -> None:
     add_measured(options.weights, calibration=check_calibration(calibration), familiar=familiar)
     for name, factors in calibration["factors"].items():
         print(f"{name}: factors {factors}, coefficients {calibration['coefficients'][name]}")
-    print(
-        f"familiar: {familiar['scans']} scans, limit {familiar['limit']}\n{options.weights.stem}.json written"
-    )
+    print(f"familiar: {familiar['scans']} scans, limit {familiar['limit']}\n{options.weights.stem}.json written")
 
 
 def judge(options: argparse.Namespace) -> None:
@@ -170,9 +163,7 @@ def verdict(found: Sequence[Found], calibration: dict[str, Any]) -> dict[str, An
     """Of several volumes together, and how many of them are familiar."""
     if not found:
         return {"volumes": 0}
-    errors, expected = (
-        np.concatenate([getattr(one, name) for one in found]) for name in ("truth_errors", "error")
-    )
+    errors, expected = (np.concatenate([getattr(one, name) for one in found]) for name in ("truth_errors", "error"))
     factors = [interval_factors(calibration, one.task.target) for one in found]
     known = [one.sidecar["Familiarity"]["familiar"] for one in found if "Familiarity" in one.sidecar]
     return {"volumes": len(found), "familiar": sum(known), **judged(errors, expected, factors)}

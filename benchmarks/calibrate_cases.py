@@ -9,22 +9,12 @@ import numpy as np
 import torch
 from held_out_scores import Task, read_scan, run_network, unfit
 from held_out_tables import AS_IT_IS, REGISTERED
-from registered_truth import can_register, register_truth
-from simulated_people import heads_of
-
 from hmf_networks.data.bids import find as find_bids
 from hmf_networks.data.folder import find_subjects
 from hmf_networks.data.head_phantom import SCANS, TRUTH, simulate_heads
 from hmf_networks.hashing import file_hash
 from hmf_networks.metrics import to_unit
-from hmf_networks.naming import (
-    CONTRASTS,
-    Record,
-    error_path,
-    output_path,
-    subject_name,
-    unknown_word,
-)
+from hmf_networks.naming import CONTRASTS, Record, error_path, output_path, subject_name, unknown_word
 from hmf_networks.nifti.codes import VolumeError
 from hmf_networks.outputs.bids import read_sidecar
 from hmf_networks.outputs.failure import SubjectsFailed
@@ -33,6 +23,8 @@ from hmf_networks.reports.upright import check_same_grid, read_upright
 from hmf_networks.transforms.expected_error import error_features
 from hmf_networks.transforms.familiarity import Features, source_features
 from hmf_networks.transforms.intensity import OUTPUT_MAXIMUM
+from registered_truth import can_register, register_truth
+from simulated_people import heads_of
 
 GRIDS_MM = ((1.0, 1.0), (1.0, 1.0), (0.9, 4.0), (0.7, 3.0), (1.0, 5.0))  # pixel and slice, drawn from
 
@@ -103,13 +95,7 @@ def features_of(record: Record) -> Features:
 
 
 def measured(
-    task: Task,
-    cases: Sequence[Case],
-    folder: Path,
-    options: argparse.Namespace,
-    seed: int,
-    *,
-    judging: bool = False,
+    task: Task, cases: Sequence[Case], folder: Path, options: argparse.Namespace, seed: int, *, judging: bool = False
 ) -> Iterator[Found]:
     """Each case synthesised from the sources of the task alone; what cannot be is told and left out."""
     for weights in dict.fromkeys(case.weights for case in cases):
@@ -121,9 +107,7 @@ def measured(
         for case in synthesised(task, some, weights, place, options.device, judging=judging):
             for variant in [AS_IT_IS, *([REGISTERED] if case.data == "brats" and can_register() else [])]:
                 try:
-                    one = look(
-                        task, case, variant, place, np.random.default_rng([options.seed, seed]), options
-                    )
+                    one = look(task, case, variant, place, np.random.default_rng([options.seed, seed]), options)
                 except (VolumeError, ValueError) as error:
                     print(f"skipped: {task}, {subject_name(case.given)}, {variant}: {error}", flush=True)
                     continue
@@ -155,12 +139,7 @@ def _output(case: Case, task: Task) -> Path:
 
 
 def look(
-    task: Task,
-    case: Case,
-    variant: str,
-    place: Path,
-    random: np.random.Generator,
-    options: argparse.Namespace,
+    task: Task, case: Case, variant: str, place: Path, random: np.random.Generator, options: argparse.Namespace
 ) -> Found:
     """Voxels of the brain, drawn at random, of what was written and of the truth."""
     path = place / _output(case, task)

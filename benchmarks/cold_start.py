@@ -17,12 +17,11 @@ from typing import Any
 
 import numpy as np
 from held_out import versions
-from machine import describe, report
-from scipy.ndimage import zoom
-
 from hmf_networks.data.phantom_files import write_nifti
 from hmf_networks.hashing import file_hash
 from hmf_networks.naming import check_contrasts, check_weights
+from machine import describe, report
+from scipy.ndimage import zoom
 
 SHAPE = (182, 218, 182)  # of the MNI space that many brains are brought to, 1 mm
 NUM_CORES = 2
@@ -73,10 +72,7 @@ def run_cold(words: Sequence[str], cores: Sequence[int]) -> dict[str, float]:
     with tempfile.TemporaryFile() as said:
         started = time.perf_counter()
         process = subprocess.Popen(
-            ["taskset", "-c", ",".join(map(str, cores)), *words],
-            env=environment,
-            stdout=said,
-            stderr=subprocess.STDOUT,
+            ["taskset", "-c", ",".join(map(str, cores)), *words], env=environment, stdout=said, stderr=subprocess.STDOUT
         )
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - started

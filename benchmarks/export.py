@@ -14,12 +14,11 @@ import time
 from pathlib import Path
 
 import torch
+from hmf_networks.engines.export import FORMATS
+from hmf_networks.nets import HMFMambaINR
 from machine import report
 from network import least_seconds
 from torch import Tensor, nn
-
-from hmf_networks.engines.export import FORMATS
-from hmf_networks.nets import HMFMambaINR
 
 SIZES = {"256 x 256": (1, 2, 256, 256), "2 of 192 x 224": (2, 2, 192, 224)}
 

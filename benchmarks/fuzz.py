@@ -17,7 +17,6 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
-
 from hmf_networks.nifti.codes import VolumeError
 from hmf_networks.nifti.read import examine
 
@@ -30,11 +29,7 @@ def seeds(rng: np.random.Generator) -> list[bytes]:
     values = rng.integers(0, 1000, (6, 7, 5)).astype(np.int16)
     affine = np.diag([1.0, -2.0, 3.0, 1.0])
     files = []
-    for cls, extended in (
-        (nibabel.Nifti1Image, False),
-        (nibabel.Nifti2Image, False),
-        (nibabel.Nifti1Image, True),
-    ):
+    for cls, extended in ((nibabel.Nifti1Image, False), (nibabel.Nifti2Image, False), (nibabel.Nifti1Image, True)):
         image = cls(values, affine)
         image.header["scl_slope"], image.header["scl_inter"] = 2.0, 1.0
         if extended:
@@ -79,9 +74,7 @@ def main() -> int:
         for number in range(options.cases):
             content = files[number % len(files)]
             in_stream = number % 2 == 1
-            content = (
-                damaged(gzip.compress(content, 1), rng, 10**6) if in_stream else damaged(content, rng, 600)
-            )
+            content = damaged(gzip.compress(content, 1), rng, 10**6) if in_stream else damaged(content, rng, 600)
             if number % 4 == 2:
                 content = gzip.compress(content, 1)
             path = Path(folder) / ("a.nii.gz" if number % 4 else "a.nii")

@@ -22,16 +22,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from monai.networks.nets import PatchDiscriminator
-from network import training_step
-from scan import Size, errors, exact_results, inputs, value_and_gradients
-from torch import Tensor
-
 from hmf_networks.engines import SliceSynthesisInferer
 from hmf_networks.nets import HMFMambaINR
 from hmf_networks.ops.selective_scan import available_backends, selective_scan
 from hmf_networks.ops.selective_scan_2d import selective_scan_2d
 from hmf_networks.reports.cost import scans_left_out
+from monai.networks.nets import PatchDiscriminator
+from network import training_step
+from scan import Size, errors, exact_results, inputs, value_and_gradients
+from torch import Tensor
 
 CUDA = torch.device("cuda")
 SHORT, LONG = Size(batch=2, channels=40, length=200, states=16), Size()
@@ -79,9 +78,7 @@ def memory() -> dict[str, float]:
 def exponentials() -> dict[str, float]:
     """10^9 exponentials a second of a kernel that does little else: a chain of them for each number."""
     chain = 256
-    code = (
-        f"template <typename T> T chain(T x) {{ for (int i = 0; i < {chain}; ++i) x = exp2f(-x); return x; }}"
-    )
+    code = f"template <typename T> T chain(T x) {{ for (int i = 0; i < {chain}; ++i) x = exp2f(-x); return x; }}"
     kernel = torch.cuda.jiterator._create_jit_fn(code)
     numbers = torch.rand(2**22, device=CUDA)
     return {"10^9 exp/s": chain * len(numbers) / milliseconds(lambda: kernel(numbers)) / 1e6}
@@ -90,9 +87,7 @@ def exponentials() -> dict[str, float]:
 def limits(found: dict[str, Any]) -> dict[str, Any]:
     """Milliseconds that forward takes at least: its numbers moved once, an exponential for each state."""
     batch, channels, length, states = LONG
-    needs = {
-        "sequences": (4 * batch * length * (3 * channels + 2 * states), batch * length * channels * states)
-    }
+    needs = {"sequences": (4 * batch * length * (3 * channels + 2 * states), batch * length * channels * states)}
     batch, height, width, directions, channels, states = MAP.values()
     tokens = batch * height * width
     numbers = tokens * (2 * channels + directions * (channels + 2 * states))
@@ -118,9 +113,7 @@ def sequences() -> dict[str, Any]:
         torch.set_default_device("cpu")
 
 
-def _times(
-    name: str, plain: dict[str, Tensor], leaves: dict[str, Tensor], towards: Tensor
-) -> dict[str, float]:
+def _times(name: str, plain: dict[str, Tensor], leaves: dict[str, Tensor], towards: Tensor) -> dict[str, float]:
     return {
         "forward ms": milliseconds(lambda: selective_scan(**plain, delta_softplus=True, backend=name)),
         "both ms": milliseconds(lambda: value_and_gradients(leaves, towards, name)),

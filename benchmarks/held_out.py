@@ -20,9 +20,6 @@ from typing import Any
 
 from held_out_scores import PROTOCOLS, TASKS, Measurement, Scan
 from held_out_tables import AS_IT_IS, REGISTERED, as_markdown, summaries
-from machine import describe
-from registered_truth import can_register
-
 from hmf_networks import __version__
 from hmf_networks.atomic import write_whole
 from hmf_networks.data.folder import find_subjects
@@ -31,6 +28,8 @@ from hmf_networks.engines.device import choose_device
 from hmf_networks.hashing import file_hash
 from hmf_networks.naming import Record, check_weights, unknown_word
 from hmf_networks.reports.table import strict
+from machine import describe
+from registered_truth import can_register
 
 PACKAGES = ("torch", "monai", "numpy", "scipy", "nibabel")
 
@@ -72,9 +71,7 @@ def parsed() -> argparse.Namespace:
         help="also score each patient of --fitted-on beside the regression fitted on the others",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="every score, for later")
-    parser.add_argument(
-        "--keep", type=Path, metavar="DIR", help="keep the volumes; those there are not remade"
-    )
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="keep the volumes; those there are not remade")
     parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or mps")
     return parser.parse_args()
 
@@ -112,11 +109,7 @@ def find_scans(options: argparse.Namespace) -> tuple[list[Record], list[Scan]]:
         if name not in patients:
             raise ValueError(unknown_word("patient", name, patients))
     fitted_on = tuple(name for name in patients if name in options.fitted_on)
-    scans = [
-        Scan(record, "held out", "bids", fitted_on)
-        for record in of_bids
-        if record["patient"] in options.held_out
-    ]
+    scans = [Scan(record, "held out", "bids", fitted_on) for record in of_bids if record["patient"] in options.held_out]
     scans += [Scan(record, "held out", "brats", fitted_on, (AS_IT_IS, REGISTERED)) for record in of_brats]
     fitting = [record for record in of_bids if record["patient"] in fitted_on]
     if options.leave_one_out:

@@ -11,9 +11,6 @@ from typing import Any, NamedTuple
 
 import torch
 from held_out_tables import AS_IT_IS, COPY, NETWORK, REGRESSION, best_copies
-from registered_truth import register_truth
-from torch import Tensor
-
 from hmf_networks.baselines.trivial import CopySource, VoxelwiseLinear, fit_voxelwise_linear
 from hmf_networks.data.datalist import write_datalist
 from hmf_networks.engines.synthesis import synthesize
@@ -25,6 +22,8 @@ from hmf_networks.outputs.failure import SubjectsFailed
 from hmf_networks.reports.scoring import Truth, read_prediction, read_truth, score
 from hmf_networks.reports.upright import Upright, check_same_grid
 from hmf_networks.transforms.intensity import OUTPUT_MAXIMUM
+from registered_truth import register_truth
+from torch import Tensor
 
 BUNDLE = Path(__file__).parent.parent / "bundle"
 PROTOCOLS = ("volume", "affine")
@@ -126,9 +125,7 @@ class Measurement:
         records = [record for record in records if self._is_complete(task, record)]
         with self._named(f"{task}, regression"):
             truths = ((record, read_scan(record[task.target])) for record in records)
-            model = fit_voxelwise_linear(
-                (stacked(task, record, truth), truth.scaled[None]) for record, truth in truths
-            )
+            model = fit_voxelwise_linear((stacked(task, record, truth), truth.scaled[None]) for record, truth in truths)
             terms = dict(zip(task.sources, model.weight.tolist(), strict=True)) | {"bias": model.bias.item()}
             subjects = [subject_name(record) for record in records]
             self.found["regressions"].append({"task": str(task), "fitted_on": subjects, "terms": terms})
@@ -202,9 +199,7 @@ class Rivals(NamedTuple):
             yield f"{COPY}{source}", as_written(CopySource(index)(image), truth)
 
 
-def run_network(
-    weights: Path, records: Sequence[Record], folder: Path, task: Task, device: str, **more: Any
-) -> None:
+def run_network(weights: Path, records: Sequence[Record], folder: Path, task: Task, device: str, **more: Any) -> None:
     """As `hmf synthesize`, with `more` keys. It is told of the sources and of no other scan."""
     given = [{key: record[key] for key in ("patient", "session", *task.sources)} for record in records]
     datalist = folder / "given.json"

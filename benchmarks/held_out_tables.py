@@ -8,15 +8,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-
 from hmf_networks.reports.table import DIGITS, Row, aligned, figure, subject_means, summarise
 
 NETWORK, REGRESSION, COPY, BEST_COPY = "HMF-MambaINR", "voxelwise linear", "copy of ", "best copy"
 AS_IT_IS, REGISTERED = "as it is", "registered"
-VARIANTS = {
-    AS_IT_IS: "as they are",
-    REGISTERED: "truths of BraTS registered onto the first source, others as they are",
-}
+VARIANTS = {AS_IT_IS: "as they are", REGISTERED: "truths of BraTS registered onto the first source, others as they are"}
 MARGIN_DB = 2.0  # that the network is to be better by than the regression
 MARGIN = f"PSNR in the brain: is it {MARGIN_DB} dB or more?"
 
@@ -31,8 +27,7 @@ def best_copies(rows: Iterable[Row]) -> list[dict[str, Any]]:
         scores = {method: brain_psnr(picked(here, method=method))[patient] for method in methods_of(here)}
         winner = max(scores, key=lambda method: scores[method])
         best += [
-            row | {"method": BEST_COPY, "copied": winner.removeprefix(COPY)}
-            for row in picked(here, method=winner)
+            row | {"method": BEST_COPY, "copied": winner.removeprefix(COPY)} for row in picked(here, method=winner)
         ]
     return best
 
@@ -77,9 +72,7 @@ def means(task: str, variant: str, rows: Sequence[Row]) -> str:
     for protocol in dict.fromkeys(row["protocol"] for row in rows):
         entries = {
             (entry["method"], entry["region"]): entry
-            for entry in summarise(
-                row | {"subject": row["patient"]} for row in picked(rows, protocol=protocol)
-            )
+            for entry in summarise(row | {"subject": row["patient"]} for row in picked(rows, protocol=protocol))
         }
         count = max(entry["num_subjects"] for entry in entries.values())
         lines = [["method", "brain PSNR dB", "brain SSIM", "whole PSNR dB", "whole SSIM"]]

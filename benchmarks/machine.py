@@ -24,11 +24,7 @@ def describe() -> dict[str, Any]:
 
 
 def report(
-    title: str,
-    columns: Sequence[str],
-    rows: Mapping[str, Mapping[str, float]],
-    path: Path | None,
-    **more: Any,
+    title: str, columns: Sequence[str], rows: Mapping[str, Mapping[str, float]], path: Path | None, **more: Any
 ) -> None:
     """Print the rows' `columns` as a Markdown table; write everything, and `more`, as JSON to `path`."""
     machine = more.pop("machine", None) or describe()

@@ -22,7 +22,6 @@ RANGE = 2.0  # the network answers in [-1, 1]
 def run_once(megabytes: int, batch_size: int, width: int, threads: int, result: Path) -> dict[str, Any]:
     """In a process of its own: what happened; the volume goes to `result`. No limit for 0 megabytes."""
     import torch
-
     from hmf_networks.engines import SliceSynthesisInferer
     from hmf_networks.engines.memory import keep_freed_memory
     from hmf_networks.nets import HMFMambaINR

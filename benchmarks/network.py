@@ -13,13 +13,12 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from machine import report
-from monai.networks.nets import PatchDiscriminator
-from torch import Tensor, nn
-
 from hmf_networks.engines.memory import keep_freed_memory
 from hmf_networks.nets import HMFMambaINR
 from hmf_networks.reports.cost import scans_left_out
+from machine import report
+from monai.networks.nets import PatchDiscriminator
+from torch import Tensor, nn
 
 
 def without_inrb(network: HMFMambaINR, image: Tensor) -> Tensor:
@@ -27,9 +26,7 @@ def without_inrb(network: HMFMambaINR, image: Tensor) -> Tensor:
     return F.interpolate(network.features(image)[:, :1], scale_factor=float(network.stride), mode="nearest")
 
 
-def training_step(
-    network: nn.Module, judge: nn.Module, predict: Callable[[Tensor], Tensor], image: Tensor
-) -> None:
+def training_step(network: nn.Module, judge: nn.Module, predict: Callable[[Tensor], Tensor], image: Tensor) -> None:
     """Forward and backward of discriminator and generator, as the trainer does them."""
     truth = image[:, :1]
     fake = predict(image)
@@ -79,9 +76,7 @@ def main() -> None:
             with scans_left_out():
                 seconds["forward_floor"] = least_seconds(lambda: floor(image), repeats=options.repeats)
         network.train()
-        seconds["step"] = least_seconds(
-            lambda: training_step(network, judge, network, image), repeats=options.repeats
-        )
+        seconds["step"] = least_seconds(lambda: training_step(network, judge, network, image), repeats=options.repeats)
         with scans_left_out():
             seconds["step_floor"] = least_seconds(
                 lambda: training_step(network, judge, floor, image), repeats=options.repeats

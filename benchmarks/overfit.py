@@ -7,12 +7,11 @@ import argparse
 import time
 
 import torch
+from hmf_networks.engines.handlers import flat_then_linear
+from hmf_networks.metrics import psnr, to_unit
 from monai.bundle import ConfigParser
 from monai.data import DataLoader
 from torch import nn
-
-from hmf_networks.engines.handlers import flat_then_linear
-from hmf_networks.metrics import psnr, to_unit
 
 SLICES = 4
 
@@ -42,9 +41,7 @@ def main() -> None:
     if arguments.plane_size is not None:
         config["plane_size"] = arguments.plane_size
     batch = next(iter(DataLoader(config.get_parsed_content("train#dataset"), batch_size=SLICES)))
-    image, truth = (
-        batch[key].as_tensor().to(memory_format=torch.channels_last) for key in ("image", "label")
-    )
+    image, truth = (batch[key].as_tensor().to(memory_format=torch.channels_last) for key in ("image", "label"))
     network = config.get_parsed_content("network_def").to(memory_format=torch.channels_last)
     held = overfit(network, image, truth, arguments.steps, arguments.learning_rate, arguments.target_db)
     print(f"{sum(p.numel() for p in network.parameters()) / 1e6:.2f} M parameters: {held:.2f} dB")
@@ -66,10 +63,7 @@ def overfit(
         if step % 20 == 0 or step == steps:
             with torch.no_grad():
                 reached = psnr(to_unit(network.eval()(image)), to_unit(truth))
-            print(
-                f"step {step}, {time.monotonic() - begin:.0f} s: L1 {loss.item():.4f}, {reached:.2f} dB",
-                flush=True,
-            )
+            print(f"step {step}, {time.monotonic() - begin:.0f} s: L1 {loss.item():.4f}, {reached:.2f} dB", flush=True)
             if reached > target_db:
                 break
     return reached

@@ -17,12 +17,11 @@ from typing import NamedTuple
 
 import nibabel
 import numpy as np
-from machine import describe
-
 from hmf_networks.data.folder import find_subjects
 from hmf_networks.data.pair_check import Finding, compare_contrasts
 from hmf_networks.data.phantom import simulate_subject
 from hmf_networks.naming import CONTRASTS, subject_name
+from machine import describe
 
 SHIFT_MM = 5.0
 NUMBER_WITHIN_MM = 2.5  # of 5 mm: real subjects are up to 2 mm apart before anything is planted
@@ -77,18 +76,14 @@ def simulated(num_subjects: int, seed: int, spacing_mm: tuple[float, ...]) -> It
     blocks = [round(mm / finest) for mm in spacing_mm]
     for number in range(1, num_subjects + 1):
         images = simulate_subject(seed, number, spacing_mm=finest).images
-        volumes = {
-            name: averaged(image[::-1, ::-1].astype(np.float32), blocks) for name, image in images.items()
-        }
+        volumes = {name: averaged(image[::-1, ::-1].astype(np.float32), blocks) for name, image in images.items()}
         yield f"{seed}/{number}", volumes, tuple(finest * block for block in blocks)
 
 
 def real(folder: str) -> Iterator[Subject]:
     for record in find_subjects(folder, []):
         images = {
-            name: nibabel.as_closest_canonical(nibabel.load(record[name]))
-            for name in CONTRASTS
-            if name in record
+            name: nibabel.as_closest_canonical(nibabel.load(record[name])) for name in CONTRASTS if name in record
         }
         volumes = {name: np.asarray(image.dataobj, dtype=np.float32) for name, image in images.items()}
         yield subject_name(record), volumes, next(iter(images.values())).header.get_zooms()[:3]

@@ -38,9 +38,7 @@ def main() -> None:
         config["precision"] = precision
         inferers[precision] = config.get_parsed_content("inferer", instantiate=True, lazy=False)
     rows = {}
-    records = {
-        record["patient"] + record["session"]: record for record in config.get_parsed_content("records")
-    }
+    records = {record["patient"] + record["session"]: record for record in config.get_parsed_content("records")}
     for record in records.values():  # one of each subject: all targets are compared
         image = preprocess(record)["image"].unsqueeze(0)
         with torch.inference_mode():

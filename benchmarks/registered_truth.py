@@ -14,12 +14,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from scipy import ndimage
-
 from hmf_networks.nifti.read import read_volume
 from hmf_networks.nifti.write import write_volume_like
 from hmf_networks.transforms.intensity import background_value, foreground
+from numpy.typing import NDArray
+from scipy import ndimage
 
 RIM_MM = 4.0  # of the heads, does not count
 LEVELS = ((4, 2.0), (2, 1.0), (1, 0.5))  # coarse to fine: shrunk by, smoothed by mm

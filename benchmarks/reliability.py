@@ -25,6 +25,8 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
+from hmf_networks.data.phantom import simulate_subjects
+from hmf_networks.nifti.write import GEOMETRY
 from runs import (
     ENVIRONMENT,
     RANGE,
@@ -42,9 +44,6 @@ from runs import (
     small_weights,
     volumes,
 )
-
-from hmf_networks.data.phantom import simulate_subjects
-from hmf_networks.nifti.write import GEOMETRY
 
 failures: list[str] = []
 
@@ -127,9 +126,7 @@ def study_folder(work: Path, seed: int) -> None:
     weights = small_weights(work)
     simulate_subjects(work / "in", num_subjects=20, seed=seed, spacing_mm=4.0)
     subjects = sorted(path for path in (work / "in").iterdir() if path.is_dir())
-    cut, missing, flipped = (
-        next(subjects[n].glob(f"*{end}")) for n, end in ((3, "t1n*"), (8, "t2f*"), (15, "t1n*"))
-    )
+    cut, missing, flipped = (next(subjects[n].glob(f"*{end}")) for n, end in ((3, "t1n*"), (8, "t2f*"), (15, "t1n*")))
     cut.write_bytes(cut.read_bytes()[:-500])
     missing.unlink()
     content = bytearray(flipped.read_bytes())
@@ -146,23 +143,15 @@ def study_folder(work: Path, seed: int) -> None:
     again = run(command(work / "in", work / "out", weights, "--skip-existing"))
     after = {path: path.stat().st_mtime_ns for path in volumes(work / "out")}
     claim("again with --skip-existing: nothing written", holds=before == after)
-    claim(
-        f"and it says so: {again.stdout.strip().splitlines()[-1]}",
-        holds="17 left as they are" in again.stdout,
-    )
+    claim(f"and it says so: {again.stdout.strip().splitlines()[-1]}", holds="17 left as they are" in again.stdout)
     volumes(work / "out")[0].write_bytes(b"damaged")
     repaired = run(command(work / "in", work / "out", weights, "--skip-existing"))
-    claim(
-        "a damaged output is made again", holds="made again" in repaired.stdout and not broken(work / "out")
-    )
+    claim("a damaged output is made again", holds="made again" in repaired.stdout and not broken(work / "out"))
     refused = run(command(work / "in", work / "out", weights))
     claim(f"without a flag: exit {refused.returncode}", holds=refused.returncode == 1)
     (work / "empty").mkdir()
     empty = run(command(work / "empty", work / "out2", weights))
-    claim(
-        f"an empty folder: exit {empty.returncode}",
-        holds=empty.returncode == 1 and "looked for" in empty.stderr,
-    )
+    claim(f"an empty folder: exit {empty.returncode}", holds=empty.returncode == 1 and "looked for" in empty.stderr)
 
 
 def study_together(work: Path, seed: int) -> None:
@@ -186,9 +175,7 @@ def study_together(work: Path, seed: int) -> None:
     done = run([*torchrun, *command(work / "in", work / "ranks", weights)[1:]])
     run_about = json.loads((work / "ranks" / "manifest.json").read_text())["run"]
     counts = (run_about["processes"], run_about["made"], run_about["failed"])
-    claim(
-        f"torchrun: {counts[0]} processes, {counts[1]} made, {counts[2]} failed", holds=counts == (2, 11, 1)
-    )
+    claim(f"torchrun: {counts[0]} processes, {counts[1]} made, {counts[2]} failed", holds=counts == (2, 11, 1))
     claim("one errors.json", holds=len(json.loads((work / "ranks" / "errors.json").read_text())) == 1)
     claim(f"torchrun's exit {done.returncode}", holds=done.returncode != 0)
     worst = largest_difference(work / "ranks", work / "whole")
@@ -230,9 +217,7 @@ def study_torture(work: Path, seed: int) -> None:
     start = time.perf_counter()
     done = run(command(work / "list.json", work / "out", weights, "--no-preview"))
     seconds = time.perf_counter() - start
-    errors = {
-        entry["subject"]: entry["code"] for entry in json.loads((work / "out" / "errors.json").read_text())
-    }
+    errors = {entry["subject"]: entry["code"] for entry in json.loads((work / "out" / "errors.json").read_text())}
     wrong = [
         f"{case.name} {errors.get(f'{number:03d}', 'used')}"
         for number, case in enumerate([*STRANGER, *OURS])
@@ -283,32 +268,8 @@ def study_room(work: Path, seed: int) -> None:
 
 
 HOSTILE = (
-    *(
-        "a b",
-        "a'b",
-        'a"b',
-        "$(touch pwned)",
-        "`touch pwned`",
-        "-rf",
-        "--help",
-        "a;b",
-        "a&b",
-        "a|b",
-        "a*b",
-        "a[b]",
-    ),
-    *(
-        "<img src=x onerror=alert(1)>",
-        "{x}",
-        "%s%n",
-        "@sources",
-        "$import os",
-        "a#b",
-        "Ünï-çødé",
-        "脑",
-        "a\nb",
-        "a\\b",
-    ),
+    *("a b", "a'b", 'a"b', "$(touch pwned)", "`touch pwned`", "-rf", "--help", "a;b", "a&b", "a|b", "a*b", "a[b]"),
+    *("<img src=x onerror=alert(1)>", "{x}", "%s%n", "@sources", "$import os", "a#b", "Ünï-çødé", "脑", "a\nb", "a\\b"),
     *("..", "...", "~", "a..b", "con", "a" * 120),
 )
 
@@ -335,9 +296,7 @@ def study_names(work: Path, seed: int) -> None:
     errors = work / "cage" / "out" / "errors.json"
     named = len(json.loads(errors.read_text())) if errors.exists() else 0
     num_done = len(volumes(work / "cage" / "out"))
-    claim(
-        f"{num_done} done, {named} named, exit {done.returncode}", holds=num_done + named >= num_written - 3
-    )
+    claim(f"{num_done} done, {named} named, exit {done.returncode}", holds=num_done + named >= num_written - 3)
     claim("no traceback", holds="Traceback" not in done.stderr)
     datalist = {"testing": [{"patient": "../../x", "t1": str(t1), "flair": str(flair)}]}
     (work / "list.json").write_text(json.dumps(datalist))
@@ -395,21 +354,13 @@ def study_twice(work: Path, seed: int) -> None:
     worst = largest_difference(work / "b1", work / "b8")
     claim(f"batch 1 and 8 in fp32: {worst:.1e} of the range apart", holds=worst < 1e-5)
     config = {
-        f"network_def#{key}": value
-        for key, value in json.loads((work / "model.json").read_text())["network"].items()
+        f"network_def#{key}": value for key, value in json.loads((work / "model.json").read_text())["network"].items()
     }
     config |= {"sources": ["t1", "flair"], "targets": ["t2"], "any_subset": False, "foreground_box": False}
     (work / "network.json").write_text(json.dumps(config))
     plain = [sys.executable, "-m", "monai.bundle", "run", "inference", "--bundle_root", str(ROOT / "bundle")]
     files = [str(ROOT / "bundle" / "configs" / "inference.json"), str(work / "network.json")]
-    plain += [
-        "--config_file",
-        str(files),
-        "--dataset_dir",
-        str(work / "in"),
-        "--output_dir",
-        str(work / "plain"),
-    ]
+    plain += ["--config_file", str(files), "--dataset_dir", str(work / "in"), "--output_dir", str(work / "plain")]
     plain += ["--ckpt_path", str(weights), "--pixel_mm", "4.0", "--plane_size", "[48, 64]"]
     done = run(plain)
     claim(f"plain monai.bundle: exit {done.returncode}", holds=done.returncode == 0)
@@ -468,21 +419,15 @@ def study_orientations(work: Path, seed: int) -> None:
     identity |= {"sources": ["t1"], "targets": ["t2"], "any_subset": False, "foreground_box": False}
     identity |= {"plane_size": [16, 16], "precision": "fp32"}
     (work / "identity.json").write_text(json.dumps(identity))
-    done = run(
-        command(work / "in", work / "out", work / "identity.pt", "--config", str(work / "identity.json"))
-    )
-    claim(
-        f"{len(volumes(work / 'out'))} of 48 done, exit {done.returncode}",
-        holds=len(volumes(work / "out")) == 48,
-    )
+    done = run(command(work / "in", work / "out", work / "identity.pt", "--config", str(work / "identity.json")))
+    claim(f"{len(volumes(work / 'out'))} of 48 done, exit {done.returncode}", holds=len(volumes(work / "out")) == 48)
     first, worst, num_changed = None, 0.0, 0
     for path in volumes(work / "out"):
         source = work / "in" / path.name.replace("_t2_synth", "_t1")
         written, given = nibabel.load(path), nibabel.load(source)
         fields = GEOMETRY if written.shape == given.shape else ()
         num_changed += (
-            any(written.header[name].tobytes() != given.header[name].tobytes() for name in fields)
-            or not fields
+            any(written.header[name].tobytes() != given.header[name].tobytes() for name in fields) or not fields
         )
         upright = nibabel.as_closest_canonical(written)
         first = upright.get_fdata() if first is None else first
@@ -498,7 +443,6 @@ def study_orientations(work: Path, seed: int) -> None:
 def expected_identity(values: np.ndarray) -> np.ndarray:
     """What the path makes of a source when its network changes nothing."""
     import torch
-
     from hmf_networks.transforms.intensity import background_value, scale_by_foreground
 
     volume = torch.from_numpy(values.astype(np.float32))
@@ -513,9 +457,7 @@ def study_bids(work: Path, seed: int) -> None:
     done = run(command(work / "in", work / "out", weights))
     num_done = len(list((work / "out").rglob("*desc-synth*.nii.gz")))
     claim(f"{num_done} of 2 done", holds=done.returncode == 0 and num_done == 2)
-    validator = shutil.which(
-        "bids-validator-deno", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    )
+    validator = shutil.which("bids-validator-deno", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     if validator is None:
         print("  --   bids-validator-deno is not installed")
         return
@@ -527,9 +469,7 @@ def study_bids(work: Path, seed: int) -> None:
 
 
 STUDIES: dict[str, Callable[[Path, int], None]] = {
-    name.removeprefix("study_"): function
-    for name, function in globals().copy().items()
-    if name.startswith("study_")
+    name.removeprefix("study_"): function for name, function in globals().copy().items() if name.startswith("study_")
 }
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-
 from hmf_networks.engines.weights import BestModel
 from hmf_networks.naming import CONTRASTS
 from hmf_networks.nets import HMFMambaINR
@@ -53,9 +52,7 @@ def small_weights(
     return folder / "model.pt"
 
 
-def command(
-    source: Path | str, output: Path, weights: Path, *more: str, target: str | None = "t2"
-) -> list[str]:
+def command(source: Path | str, output: Path, weights: Path, *more: str, target: str | None = "t2") -> list[str]:
     arguments = ["synthesize", str(source), str(output), "--weights", str(weights), *more]
     arguments += ["--target", target] if target else []
     return [sys.executable, "-m", "hmf_networks", *arguments]
@@ -91,10 +88,7 @@ def litter(folder: Path) -> list[Path]:
 
 
 def hashes(folder: Path) -> dict[str, str]:
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in volumes(folder)
-    }
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in volumes(folder)}
 
 
 def broken(folder: Path) -> list[Path]:
@@ -131,9 +125,7 @@ def largest_difference(folder: Path, other: Path) -> float:
 def full_disk(folder: Path, options: str = "size=300k") -> Iterator[Path | None]:
     """A small tmpfs, where this user may mount one."""
     folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], capture_output=True
-    )
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], capture_output=True)
     try:
         yield folder if mounted.returncode == 0 else None
     finally:

@@ -19,12 +19,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from machine import report
-from torch import Tensor
-
 from hmf_networks.engines.memory import keep_freed_memory
 from hmf_networks.ops._scan_native_build import instruction_sets
 from hmf_networks.ops.selective_scan import available_backends, selective_scan
+from machine import report
+from torch import Tensor
 
 
 class Size(NamedTuple):
@@ -100,9 +99,7 @@ def errors(size: Size, backend: str, exact: list[Tensor]) -> dict[str, float]:
     """Of the value, and the largest of all gradients; relative to the largest number of each tensor."""
     leaves = inputs(size, gradient=True)
     found = value_and_gradients(leaves, torch.ones_like(leaves["u"]), backend)
-    relative = [
-        float((x - wanted).abs().max() / wanted.abs().max()) for x, wanted in zip(found, exact, strict=True)
-    ]
+    relative = [float((x - wanted).abs().max() / wanted.abs().max()) for x, wanted in zip(found, exact, strict=True)]
     return {"error": relative[0], "error of gradients": max(relative[1:])}
 
 

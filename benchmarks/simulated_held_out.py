@@ -17,17 +17,16 @@ from typing import Any, NamedTuple
 
 from held_out import versions
 from held_out_scores import PROTOCOLS
-from machine import describe
-from simulated_people import KINDS, heads_of, simulate_people
-from simulated_scores import ALL_TASKS, DECODED_TASKS, measure_decoding, measure_task
-from simulated_tables import as_tables, summarised
-
 from hmf_networks.atomic import write_whole
 from hmf_networks.engines.device import choose_device
 from hmf_networks.hashing import file_hash
 from hmf_networks.naming import check_weights
 from hmf_networks.physics.head import Head
 from hmf_networks.reports.table import strict
+from machine import describe
+from simulated_people import KINDS, heads_of, simulate_people
+from simulated_scores import ALL_TASKS, DECODED_TASKS, measure_decoding, measure_task
+from simulated_tables import as_tables, summarised
 
 SCORED_SEED, FITTED_SEED, DECODED_SEED = 1, 2, 3
 
@@ -68,9 +67,7 @@ class Report:
 
     def __init__(self, about: dict[str, Any], path: Path | None) -> None:
         self.about, self.path, self.started = about, path, time.perf_counter()
-        self.found: dict[str, list[Any]] = {
-            key: [] for key in ("people", "rows", "regressions", "skipped", "decoding")
-        }
+        self.found: dict[str, list[Any]] = {key: [] for key in ("people", "rows", "regressions", "skipped", "decoding")}
 
     def add(self, part: dict[str, list[Any]]) -> None:
         for key, more in part.items():

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from held_out_scores import Task
-
 from hmf_networks.data.folder import find_subjects
 from hmf_networks.data.head_phantom import SCANS, TRUTH, simulate_heads
 from hmf_networks.data.label_maps import find_label_maps
@@ -53,9 +52,7 @@ def heads_of(folder: Path, numbers: Sequence[int]) -> dict[int, Head]:
     return {number: load(dict(found[number][0]))["head"] for number in numbers}
 
 
-def simulate_people(
-    folder: Path, heads: dict[int, Head], *, per_map: int, seed: int, **options: Any
-) -> list[Person]:
+def simulate_people(folder: Path, heads: dict[int, Head], *, per_map: int, seed: int, **options: Any) -> list[Person]:
     """So many of each kind from every map; see `simulate_heads` for the options."""
     people = []
     maps = list(heads)

@@ -9,20 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from held_out_scores import (
-    PROTOCOLS,
-    TASKS,
-    Measurement,
-    Scan,
-    Task,
-    read_scan,
-    run_network,
-    unfit,
-    volumes_in,
-)
-from simulated_people import Person
-from torch import Tensor
-
+from held_out_scores import PROTOCOLS, TASKS, Measurement, Scan, Task, read_scan, run_network, unfit, volumes_in
 from hmf_networks.data.head_phantom import LESION as LESION_LABEL
 from hmf_networks.engines.inferer import DECODE
 from hmf_networks.engines.weights import what_for
@@ -33,6 +20,8 @@ from hmf_networks.outputs.failure import SubjectsFailed
 from hmf_networks.reports.scoring import Truth, read_prediction, scale_by_fixed_map, score
 from hmf_networks.reports.upright import Upright, read_upright
 from hmf_networks.transforms.slices import resample_planes, resampled_size
+from simulated_people import Person
+from torch import Tensor
 
 ALL_TASKS = (*TASKS, Task(("t1", "t2"), "pd"), Task(("t2",), "pd"))
 DECODED_TASKS = (Task(("t1", "flair"), "t2"), Task(("t2", "flair"), "t1"))
@@ -47,9 +36,7 @@ def measure_task(
     """{"rows", "regressions", "skipped"}: network, regression and copies; groups are the kinds of people."""
     of_kind = {kind: tuple(p.name for p in fitting if p.kind == kind) for kind in {p.kind for p in people}}
     scans = [Scan(p.record(task), p.kind, "simulated", of_kind[p.kind]) for p in people]
-    measurement = Measurement(
-        [p.record(task) for p in fitting], scans, folder, scorer=with_lesions, **options
-    )
+    measurement = Measurement([p.record(task) for p in fitting], scans, folder, scorer=with_lesions, **options)
     measurement.measure(task)
     return {key: measurement.found[key] for key in ("rows", "regressions", "skipped")}
 
@@ -93,9 +80,7 @@ def measure_decoding(
         {"task": str(task), "spacing_mm": spacing_mm, **person.told(), **row}
         for person, record in zip(people, records, strict=True)
         if all(person.name in volumes[decode] for decode in DECODE)
-        for row in decoded(
-            read_scan(record[task.target]), {d: volumes[d][person.name] for d in DECODE}, pixel_mm
-        )
+        for row in decoded(read_scan(record[task.target]), {d: volumes[d][person.name] for d in DECODE}, pixel_mm)
     ]
     print(f"{task}, decoded at {spacing_mm:g} mm, {len(people)} people", flush=True)
     return {"decoding": rows, "skipped": skipped}
@@ -104,9 +89,7 @@ def measure_decoding(
 def decoded(truth: Truth, paths: dict[str, Path], pixel_mm: float) -> Iterator[dict[str, Any]]:
     """PSNR in the brain, and how much of the truth's gradient energy there is."""
     brain, true = truth.scaled > -1, to_unit(truth.scaled)
-    predictions = {
-        decode: to_unit(scale_by_fixed_map(read_prediction(path, truth))) for decode, path in paths.items()
-    }
+    predictions = {decode: to_unit(scale_by_fixed_map(read_prediction(path, truth))) for decode, path in paths.items()}
     predictions[BY_PIXELS] = by_pixels(true, truth.volume.spacing_mm, pixel_mm)
     energy = gradient_energy(true, brain)
     for decode, prediction in predictions.items():

@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 from held_out_tables import as_markdown, methods_of, picked, summaries
-from simulated_scores import LESION, REST
-
 from hmf_networks.reports.card_table import card_table
 from hmf_networks.reports.table import Row, mean_and_interval
+from simulated_scores import LESION, REST
 
 DIFFERENCE = "difference"
 
@@ -61,9 +60,7 @@ def decoding_summary(rows: Sequence[Row]) -> list[dict[str, Any]]:
     return entries
 
 
-def compared(
-    one: Mapping[str, float], other: Mapping[str, float], *, names: tuple[str, str]
-) -> dict[str, Any]:
+def compared(one: Mapping[str, float], other: Mapping[str, float], *, names: tuple[str, str]) -> dict[str, Any]:
     """Means of both, and of the difference in each person."""
     both = sorted(one.keys() & other.keys())
     values = [np.array([side[name] for name in both]) for side in (one, other)]

@@ -9,10 +9,9 @@ import argparse
 import time
 from pathlib import Path
 
-from machine import report
-
 from hmf_networks.physics.head import Head
 from hmf_networks.transforms.simulate import LoadHeadd, SimulateContrastsd
+from machine import report
 
 SIZES = ((112, 128), (160, 192), (256, 256))
 

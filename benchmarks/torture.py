@@ -27,12 +27,11 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))  # `torture` is the package there
 
+from hmf_networks.nifti.codes import ERRORS, WARNINGS, VolumeError
+from hmf_networks.nifti.read import examine
 from torture.case import Case, passes, simulated_head, write_files
 from torture.ours import CASES as OURS
 from torture.stranger import CASES as STRANGE
-
-from hmf_networks.nifti.codes import ERRORS, WARNINGS, VolumeError
-from hmf_networks.nifti.read import examine
 
 SECONDS = 10.0
 ADDRESS_SPACE_BYTES = 3 << 30
@@ -157,10 +156,7 @@ def row(found: list[Entry]) -> list[int]:
     cells = [len(found), sum(one["wrong"] for one in ours)]
     cells += [sum(one["outcome"] in kinds for one in ours) for kinds in (("traceback", "died"), ("hang",))]
     cells += [sum(one is not None for one in check), sum(one is not None and one["wrong"] for one in check)]
-    for verdict, wrong in (
-        ("reject", ("accepted",)),
-        ("accept", ("refused", "hang", "out of memory", "died")),
-    ):
+    for verdict, wrong in (("reject", ("accepted",)), ("accept", ("refused", "hang", "out of memory", "died"))):
         some = [entry["stock"] for entry in found if entry["verdict"] == verdict]
         cells += [len(some), *(sum(one[way]["outcome"] in wrong for one in some) for way in STOCK)]
     return cells
@@ -221,9 +217,7 @@ def run(folder: Path, out: Path | None) -> bool:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, nargs="?", help="a new one; by default a temporary one")
     parser.add_argument("--json", type=Path, help="where to write what became of every file")
     parser.add_argument("--codes", action="store_true", help="print the table of codes")

@@ -141,9 +141,7 @@ def software() -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("expected", type=Path, help="list of {path, name, kind, verdict, codes}")
     parser.add_argument("--json", type=Path, help="where to write the outcome of every file")

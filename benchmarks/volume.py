@@ -48,13 +48,12 @@ class Stopwatch(dict[str, float]):
 def run_once(options: argparse.Namespace) -> None:
     """In a process of its own: the run, and a line of JSON with what it took."""
     import torch
-    from monai.bundle import ConfigParser, ConfigWorkflow
-
     from hmf_networks.nets import HMFMambaINR
     from hmf_networks.ops import selective_scan, selective_scan_2d
     from hmf_networks.reports.cost import scans_left_out
     from hmf_networks.transforms.load import LoadContrastsd
     from hmf_networks.transforms.save import SaveSynthesisd
+    from monai.bundle import ConfigParser, ConfigWorkflow
 
     watch = Stopwatch(imports=time.perf_counter() - STARTED)
     for table in (selective_scan.BACKENDS, selective_scan_2d.WITHOUT_COPIES):

@@ -27,20 +27,7 @@ from hmf_networks.commands import (
 from hmf_networks.commands.arguments import Commands, Parser
 from hmf_networks.outputs.failure import SubjectsFailed
 
-COMMANDS = (
-    simulate,
-    check,
-    synthesize,
-    evaluate,
-    picture,
-    card,
-    pack,
-    export,
-    lint_bundle,
-    cost,
-    info,
-    doctor,
-)
+COMMANDS = (simulate, check, synthesize, evaluate, picture, card, pack, export, lint_bundle, cost, info, doctor)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -66,9 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--version", action="version", version=f"hmf {__version__} - research only, not a medical device"
     )
-    commands: Commands = parser.add_subparsers(
-        dest="command", required=True, metavar="COMMAND", parser_class=Parser
-    )
+    commands: Commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
     for command in COMMANDS:
         command.add_to(commands)
     return parser

@@ -85,18 +85,11 @@ def _version(package: str) -> str | None:
 
 def _device(device: torch.device) -> Check:
     import torch
-
     from hmf_networks.engines.precision import has_bfloat16
 
-    name = (
-        torch.cuda.get_device_name(device)
-        if device.type == "cuda"
-        else torch.backends.cpu.get_cpu_capability()
-    )
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
     numbers = "bfloat16" if has_bfloat16(device) else "float32"
-    return Check(
-        "device", f"{device}, {name}, {torch.get_num_threads()} of {os.cpu_count()} cores, {numbers}"
-    )
+    return Check("device", f"{device}, {name}, {torch.get_num_threads()} of {os.cpu_count()} cores, {numbers}")
 
 
 def _memory(device: torch.device) -> Check:
@@ -111,19 +104,15 @@ def _memory(device: torch.device) -> Check:
 
 def _scan(device: torch.device) -> Check:
     import torch
-
     from hmf_networks.ops.selective_scan import available_backends, resolve_backend
 
     chosen = resolve_backend(torch.empty(0, device=device), USUAL_STATES, "auto")
     cure = "slow: install a C++ compiler (g++ or clang++), then try again" if chosen == "chunked" else ""
-    return Check(
-        "scan", f"{chosen}, of {', '.join(available_backends())}", cure if device.type == "cpu" else ""
-    )
+    return Check("scan", f"{chosen}, of {', '.join(available_backends())}", cure if device.type == "cpu" else "")
 
 
 def _weights(bundle: Path, device: torch.device) -> Iterator[Check]:
     import torch
-
     from hmf_networks.engines.needed import network_with
     from hmf_networks.hashing import file_hash
 

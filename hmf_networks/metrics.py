@@ -49,9 +49,7 @@ def ssim(prediction: Tensor, truth: Tensor, mask: Tensor | None = None, *, data_
     return _mean(ssim_map(prediction, truth, data_range=data_range), mask)
 
 
-def ms_ssim(
-    prediction: Tensor, truth: Tensor, mask: Tensor | None = None, *, data_range: float = 1.0
-) -> float:
+def ms_ssim(prediction: Tensor, truth: Tensor, mask: Tensor | None = None, *, data_range: float = 1.0) -> float:
     """Multi-scale SSIM over the mask of one volume (X, Y, Z): 2-D in every slice, five scales by halving.
 
     The contrast-structure term of each scale, at the coarsest SSIM, is averaged over the mask, then the
@@ -99,9 +97,7 @@ def structure_maps(
     return Structure(maps[0][0], [contrast for _, contrast in maps[:-1]] + [maps[-1][0]])
 
 
-def volume_scores(
-    prediction: Tensor, truth: Tensor, regions: Mapping[str, Tensor]
-) -> dict[str, dict[str, float]]:
+def volume_scores(prediction: Tensor, truth: Tensor, regions: Mapping[str, Tensor]) -> dict[str, dict[str, float]]:
     """Protocol `volume` of one volume (X, Y, Z): {"whole": {"psnr", "ssim", ...}, "brain": ...}.
 
     `regions` are boolean masks of the volume's shape, {"brain": ..., "label": ...}; "whole" is always added.
@@ -126,8 +122,7 @@ def slice_scores(prediction: Tensor, truth: Tensor, foreground: Tensor) -> dict[
     slices = _plain(foreground).flatten(0, 1).any(dim=0).nonzero().flatten().tolist()
     scores = [_scores(prediction[..., [z]], truth[..., [z]], _slice(structure, z), None) for z in slices]
     return {
-        name: torch.tensor([score[name] for score in scores], dtype=torch.float64).nanmean().item()
-        for name in METRICS
+        name: torch.tensor([score[name] for score in scores], dtype=torch.float64).nanmean().item() for name in METRICS
     }
 
 
@@ -165,9 +160,7 @@ class NMSEMetric(_ScoreMetric):
 
     def _compute_metric(self, y_pred: Tensor, y: Tensor) -> Tensor:
         if y.min() < 0:
-            raise ValueError(
-                f"y reaches {y.min().item():.3g}; NMSE is defined on [0, 1]: apply `to_unit` first"
-            )
+            raise ValueError(f"y reaches {y.min().item():.3g}; NMSE is defined on [0, 1]: apply `to_unit` first")
         scores = [[nmse(predicted, true)] for predicted, true in zip(_plain(y_pred), _plain(y), strict=True)]
         return torch.tensor(scores, device=y_pred.device)  # B 1
 
@@ -180,9 +173,7 @@ class VolumePSNR(_ScoreMetric):
     """
 
     def _compute_metric(self, y_pred: Tensor, y: Tensor) -> Tensor:
-        scores = [
-            [self._score(predicted, true)] for predicted, true in zip(_plain(y_pred), _plain(y), strict=True)
-        ]
+        scores = [[self._score(predicted, true)] for predicted, true in zip(_plain(y_pred), _plain(y), strict=True)]
         return torch.tensor(scores, device=y_pred.device)  # B 1
 
     @staticmethod
@@ -210,9 +201,7 @@ def _mean(values: Tensor, mask: Tensor | None) -> float:
 def _voxels(prediction: Tensor, truth: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
     """The voxels of the mask as two vectors; on the CPU in float64: the same score on every device."""
     if prediction.shape != truth.shape:
-        raise ValueError(
-            f"prediction {tuple(prediction.shape)} and truth {tuple(truth.shape)} differ in shape"
-        )
+        raise ValueError(f"prediction {tuple(prediction.shape)} and truth {tuple(truth.shape)} differ in shape")
     prediction, truth = _plain(prediction).cpu().double(), _plain(truth).cpu().double()
     if mask is None:
         return prediction.flatten(), truth.flatten()

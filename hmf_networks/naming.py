@@ -23,25 +23,19 @@ TWICE = "twice"  # key of a record that has a contrast in two files, or the name
 UNLISTED = "unlisted"  # key of a record in the place of a folder that cannot be looked into: says so
 LOOSE = "loose"  # the layout of files named one by one; key "output" then names the file to write
 GENERATOR = {"Name": "hmf_networks", "Version": __version__}  # in every sidecar that we write
-BIDS_SUFFIXES = {
-    "t1": "T1w",
-    "t1c": "T1w",
-    "t2": "T2w",
-    "flair": "FLAIR",
-    "pd": "PDw",
-}  # t1c: plus a ce- entity
+BIDS_SUFFIXES = {"t1": "T1w", "t1c": "T1w", "t2": "T2w", "flair": "FLAIR", "pd": "PDw"}  # t1c: plus a ce- entity
 
 
 def unknown_word(kind: str, word: str, known: Iterable[str]) -> str:
     """The text of an error: "unknown contrast 'flare'; known: t1, ...; did you mean 'flair'?"."""
     known = list(known)
-    return f"unknown {kind} '{word}'; known: {', '.join(known)}{suggestion(word, known)}"
+    return f"unknown {kind} {word!r}; known: {', '.join(known)}{suggestion(word, known)}"
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
     """Text to append to an error: did you mean that known word? Empty when none is near."""
     close = difflib.get_close_matches(word.lower(), list(known), n=1)
-    return f"; did you mean '{close[0]}'?" if close else ""
+    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def printable(text: str) -> str:
@@ -52,7 +46,7 @@ def printable(text: str) -> str:
 def check_contrasts(names: Sequence[str]) -> None:
     """Raise ValueError, with a suggestion, unless every name is one of CONTRASTS."""
     if isinstance(names, str):
-        raise ValueError(f"contrasts are a list, not the text '{names}'; write ['{names}']")
+        raise ValueError(f"contrasts are a list, not the text {names!r}; write [{names!r}]")
     for name in names:
         if name not in CONTRASTS:
             raise ValueError(unknown_word("contrast", name, CONTRASTS))
@@ -70,9 +64,7 @@ def check_weights(path: str | Path) -> None:
     if Path(path).is_dir():
         raise FileNotFoundError(f"ckpt_path {path} is a folder; point it to the model.pt in it")
     if not Path(path).is_file():
-        raise FileNotFoundError(
-            f"ckpt_path {path}: no weights there; train first, or point ckpt_path to a model.pt"
-        )
+        raise FileNotFoundError(f"ckpt_path {path}: no weights there; train first, or point ckpt_path to a model.pt")
 
 
 def subject_name(record: Mapping[str, str]) -> str:
@@ -82,15 +74,8 @@ def subject_name(record: Mapping[str, str]) -> str:
     """
     name = "_".join(part for part in (record["patient"], record.get("session", "")) if part)
     is_taken = name.casefold() in RESERVED
-    if (
-        not name
-        or is_taken
-        or name.startswith(".")
-        or any(letter in "/\\" or letter < " " for letter in name)
-    ):
-        raise ValueError(
-            f"subject {name!r} is no file name; use letters, digits, '-' and '_' for patient and session"
-        )
+    if not name or is_taken or name.startswith(".") or any(letter in "/\\" or letter < " " for letter in name):
+        raise ValueError(f"subject {name!r} is no file name; use letters, digits, '-' and '_' for patient and session")
     return name
 
 
@@ -108,14 +93,10 @@ def targets_of(record: Mapping[str, Any]) -> list[str]:
     return list(record.get("targets", [record["target"]] if "target" in record else []))
 
 
-def usable_sources(
-    record: Mapping[str, Any], sources: Iterable[str], given: Sequence[str] | None = None
-) -> list[str]:
+def usable_sources(record: Mapping[str, Any], sources: Iterable[str], given: Sequence[str] | None = None) -> list[str]:
     """Those of `sources` that a record has, that may be used (`given`; None: all), and that are not made."""
     made = targets_of(record)
-    return [
-        name for name in sources if name in record and name not in made and (given is None or name in given)
-    ]
+    return [name for name in sources if name in record and name not in made and (given is None or name in given)]
 
 
 def output_path(record: Mapping[str, str], target: str) -> Path:

@@ -183,9 +183,7 @@ def module_that_is_a_file_of_the_bundle(folder):
     """A text becomes a module by its new name: MONAI imports a target that it does not know."""
     (folder / "docs" / "notes.txt").write_text(CALL)
     configured(
-        folder,
-        shell="$import os",
-        initialize=["$@shell.replace('docs/notes.txt', 'Evil.py')", {"_target_": "Evil"}],
+        folder, shell="$import os", initialize=["$@shell.replace('docs/notes.txt', 'Evil.py')", {"_target_": "Evil"}]
     )
 
 

@@ -8,9 +8,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 import hmf_networks
+import pytest
 
 PACKAGE = Path(hmf_networks.__file__).parent
 FLOORS = {
@@ -32,9 +31,7 @@ def module_name(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-TREES = {
-    module_name(path): ast.parse(path.read_text(encoding="utf-8")) for path in sorted(PACKAGE.rglob("*.py"))
-}
+TREES = {module_name(path): ast.parse(path.read_text(encoding="utf-8")) for path in sorted(PACKAGE.rglob("*.py"))}
 
 
 def room_of(module: str) -> str:
@@ -84,9 +81,7 @@ def test_every_room_is_on_the_plan():
 
 def test_imports_only_go_downstairs_and_rooms_on_one_floor_do_not_know_each_other():
     inside = {name: tree for name, tree in TREES.items() if name != PACKAGE.name}
-    found = {
-        crossings(importer, imported) for importer, tree in inside.items() for imported in imported_by(tree)
-    }
+    found = {crossings(importer, imported) for importer, tree in inside.items() for imported in imported_by(tree)}
     assert found - {None} == set()
 
 
@@ -126,22 +121,14 @@ def test_baselines_use_generic_blocks_only():
 
 
 def test_no_file_or_folder_is_a_catch_all():
-    names = {
-        part.strip("_")
-        for path in PACKAGE.rglob("*")
-        for part in path.relative_to(PACKAGE).with_suffix("").parts
-    }
+    names = {part.strip("_") for path in PACKAGE.rglob("*") for part in path.relative_to(PACKAGE).with_suffix("").parts}
     assert names & CATCH_ALLS == set()
 
 
 def literals(tree: ast.AST) -> Iterator[ast.Constant]:
     """String literals that are not docstrings."""
     scopes = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-    prose = {
-        id(node.body[0].value)
-        for node in ast.walk(tree)
-        if isinstance(node, scopes) and ast.get_docstring(node)
-    }
+    prose = {id(node.body[0].value) for node in ast.walk(tree) if isinstance(node, scopes) and ast.get_docstring(node)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in prose:
             yield node

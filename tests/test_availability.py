@@ -1,5 +1,4 @@
 import torch
-
 from hmf_networks.ops.availability import append_masks, available
 
 

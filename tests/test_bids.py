@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from hmf_networks.cli import main
 from hmf_networks.data.phantom import simulate_subjects
 from hmf_networks.outputs import bids

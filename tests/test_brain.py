@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from monai.data import MetaTensor
-
 from hmf_networks.naming import CONTRASTS
 from hmf_networks.transforms.brain import ExtractBraind
+from monai.data import MetaTensor
+
 from tests.heads import BONE, CORTEX, FLUID, SKIN, SOFT, VENTRICLE, WHITE, ball_labels
 
 BRIGHTNESS = {  # t1, flair and t2 of the tissues, about
@@ -59,9 +59,7 @@ def test_a_contrast_where_fluid_is_dark_is_needed():
     for name in ("t1", "flair"):
         volume[CONTRASTS.index(name)] = 0
     assert torch.equal(ExtractBraind()({"image": volume.clone()})["image"], volume)
-    assert torch.equal(
-        ExtractBraind(contrasts=["t2", "pd"])({"image": volume[[2, 4]]})["image"], volume[[2, 4]]
-    )
+    assert torch.equal(ExtractBraind(contrasts=["t2", "pd"])({"image": volume[[2, 4]]})["image"], volume[[2, 4]])
 
 
 def test_one_of_them_is_enough():

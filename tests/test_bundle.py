@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from monai.bundle import ConfigParser, ConfigWorkflow, verify_net_in_out
-
 from hmf_networks import __version__
 from hmf_networks.naming import CONTRASTS
 from hmf_networks.nets import HMFMambaINR
+from monai.bundle import ConfigParser, ConfigWorkflow, verify_net_in_out
 
 BUNDLE = Path(__file__).parent.parent / "bundle"
 CONFIGS = BUNDLE / "configs"
@@ -66,24 +65,13 @@ def test_what_is_validated_and_saved_is_the_average_and_not_the_network_in_train
 
 def test_training_and_inference_describe_the_same_network_and_planes():
     train, inference = read("train.json"), read("inference.json")
-    same = (
-        "network_def",
-        "sources",
-        "targets",
-        "any_subset",
-        "pixel_mm",
-        "plane",
-        "plane_size",
-        "foreground_box",
-    )
+    same = ("network_def", "sources", "targets", "any_subset", "pixel_mm", "plane", "plane_size", "foreground_box")
     for key in same:
         assert train[key] == inference[key], key
 
 
 def test_several_processes_are_prepared_as_one_is():
-    one, several = (
-        read(*names)["initialize"] for names in (["train.json"], ["train.json", "multi_gpu_train.json"])
-    )
+    one, several = (read(*names)["initialize"] for names in (["train.json"], ["train.json", "multi_gpu_train.json"]))
     for entry in one:
         if isinstance(entry, dict) or "sys.path" in entry:
             assert entry in several, entry
@@ -149,9 +137,7 @@ def test_the_any_to_any_network_has_a_mask_for_every_source_and_the_inferer_give
 def test_expressions_are_short_and_hold_no_code():
     for path in CONFIGS.rglob("*.json"):
         for line in path.read_text().splitlines():
-            assert '"$' not in line or not any(word in line for word in ("lambda", " for ")), (
-                f"{path}: {line}"
-            )
+            assert '"$' not in line or not any(word in line for word in ("lambda", " for ")), f"{path}: {line}"
 
 
 def test_the_inference_config_stands_alone():

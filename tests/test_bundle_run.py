@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from hmf_networks.engines.bundle_run import _is_ours, check_options
 from hmf_networks.naming import output_path
 
@@ -16,18 +15,12 @@ TRAIN = ["--config_file", f"['{CONFIGS}/train.json','{CONFIGS}/evaluate.json']"]
 
 def test_options_of_monai_and_of_every_config_file_are_known():
     check_options(["evaluating", *TRAIN, "--run_id=x", "--meta_file", "m.json", "--bundle_root", "bundle"])
-    check_options(
-        [*TRAIN, "--network_def#width", "4", "--train::trainer::amp=True", "--evaluated_part", "testing"]
-    )
+    check_options([*TRAIN, "--network_def#width", "4", "--train::trainer::amp=True", "--evaluated_part", "testing"])
 
 
 @pytest.mark.parametrize(
     ("option", "meant"),
-    [
-        ("--dataset_dirr", "--dataset_dir"),
-        ("--plain=axial", "--plane"),
-        ("--networkdef#width", "--network_def"),
-    ],
+    [("--dataset_dirr", "--dataset_dir"), ("--plain=axial", "--plane"), ("--networkdef#width", "--network_def")],
 )
 def test_a_misspelt_option_is_answered_with_the_one_that_was_meant(option, meant):
     with pytest.raises(ValueError, match=f"did you mean '{meant}'"):
@@ -53,15 +46,7 @@ def test_an_error_raised_for_users_is_told_from_a_bug():
 
 def run(*arguments: str, **environment: str) -> list[str]:
     """Lines of standard error of a failing inference."""
-    command = [
-        sys.executable,
-        "-m",
-        "monai.bundle",
-        "run",
-        "inference",
-        "--config_file",
-        f"{CONFIGS}/inference.json",
-    ]
+    command = [sys.executable, "-m", "monai.bundle", "run", "inference", "--config_file", f"{CONFIGS}/inference.json"]
     done = subprocess.run(
         [*command, "--bundle_root", str(CONFIGS.parent), "--network_def#width", "4", *arguments],
         capture_output=True,

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-
 from hmf_networks.engines.uncertainty import ensemble_spread, members
 from hmf_networks.reports.calibration import (
     Sample,

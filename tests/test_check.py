@@ -7,7 +7,6 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-
 from hmf_networks.cli import main
 from hmf_networks.data.check import check_path, summary
 
@@ -52,9 +51,7 @@ def test_each_fault_is_named_where_it_is(folder):
     assert found["BraTS-SIM-00001_000"] == ("reject", ["E_TRUNCATED"])
     assert "E_DUPLICATE" in found["BraTS-SIM-00003_000"][1]
     assert "E_DUPLICATE" in found["BraTS-SIM-00004_000"][1]
-    assert "BraTS-SIM-00002_000: E_GRID flair: its corners lie up to 3.00 mm from those of t1" in summary(
-        report
-    )
+    assert "BraTS-SIM-00002_000: E_GRID flair: its corners lie up to 3.00 mm from those of t1" in summary(report)
 
 
 def test_a_patient_in_two_parts_is_a_leak_by_name_and_by_voxels(folder, tmp_path):
@@ -104,19 +101,13 @@ def test_a_spelling_of_the_path_changes_no_verdict(folder, monkeypatch):
 
 def test_files_of_no_subject_are_counted(folder):
     shutil.copy(scans(folder, 1, "t1n"), folder / "scan (copy).nii.gz")
-    assert "1 of the files belong to no subject by their names, e.g. scan (copy).nii.gz" in summary(
-        check_path(folder)
-    )
+    assert "1 of the files belong to no subject by their names, e.g. scan (copy).nii.gz" in summary(check_path(folder))
 
 
 def test_nothing_is_changed(folder):
-    before = {
-        path: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.rglob("*") if path.is_file()
-    }
+    before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.rglob("*") if path.is_file()}
     check_path(folder)
-    after = {
-        path: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.rglob("*") if path.is_file()
-    }
+    after = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.rglob("*") if path.is_file()}
     assert before == after
 
 

@@ -4,6 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from hmf_networks.engines import ConditionalGANTrainer, WeightAverage
+from hmf_networks.engines.checkpoint import TrainingCheckpoint
+from hmf_networks.engines.handlers import StopWithoutProgress, flat_then_linear
+from hmf_networks.engines.weights import BestModel, LoadWeights, SaveUnvalidated, load_weights, trained_network
+from hmf_networks.hashing import file_hash
 from ignite.engine import Engine, Events
 from ignite.metrics import Metric
 from monai.data import DataLoader
@@ -13,18 +18,6 @@ from monai.networks.nets import PatchDiscriminator
 from monai.transforms import Randomizable
 from torch import Tensor, nn
 from torch.utils.data import Dataset
-
-from hmf_networks.engines import ConditionalGANTrainer, WeightAverage
-from hmf_networks.engines.checkpoint import TrainingCheckpoint
-from hmf_networks.engines.handlers import StopWithoutProgress, flat_then_linear
-from hmf_networks.engines.weights import (
-    BestModel,
-    LoadWeights,
-    SaveUnvalidated,
-    load_weights,
-    trained_network,
-)
-from hmf_networks.hashing import file_hash
 
 
 class Scripted(Metric):
@@ -64,9 +57,7 @@ class Run:
     ) -> None:
         torch.manual_seed(1)
         data = [{"image": torch.rand(2, 8, 8), "label": torch.rand(1, 8, 8)} for _ in range(6)]
-        torch.manual_seed(
-            99 if resume else 2
-        )  # a new process starts from other weights and another random state
+        torch.manual_seed(99 if resume else 2)  # a new process starts from other weights and another random state
         self.network = nn.Sequential(nn.Conv2d(2, 1, 3, padding=1), nn.BatchNorm2d(1))
         self.average = WeightAverage(self.network)
         self.discriminator = PatchDiscriminator(2, 4, in_channels=3, num_layers_d=1)
@@ -92,9 +83,7 @@ class Run:
             "d_optimizer": self.d_optimizer,
             "lr_scheduler": self.scheduler,
         }
-        checkpoint = TrainingCheckpoint(
-            str(folder / "last.pt"), self.objects, evaluator=self.evaluator, resume=resume
-        )
+        checkpoint = TrainingCheckpoint(str(folder / "last.pt"), self.objects, evaluator=self.evaluator, resume=resume)
         self.trainer = ConditionalGANTrainer(
             device=cpu,
             max_epochs=max_epochs,
@@ -112,9 +101,7 @@ class Run:
                 checkpoint,
             ],
         )
-        self.trainer.add_event_handler(
-            Events.EPOCH_STARTED, lambda engine: self.epochs.append(engine.state.epoch)
-        )
+        self.trainer.add_event_handler(Events.EPOCH_STARTED, lambda engine: self.epochs.append(engine.state.epoch))
         self.trainer.add_event_handler(
             Events.EPOCH_STARTED, lambda _: self.rates.append(self.optimizer.param_groups[0]["lr"])
         )
@@ -243,9 +230,7 @@ OTHERS = {
 @pytest.mark.parametrize("content", OTHERS.values(), ids=OTHERS)
 def test_weights_of_another_network_are_refused_in_one_line(tmp_path, content):
     torch.save(content, tmp_path / "model.pt")
-    with pytest.raises(
-        ValueError, match=r"model\.pt holds weights of another network than network_def"
-    ) as caught:
+    with pytest.raises(ValueError, match=r"model\.pt holds weights of another network than network_def") as caught:
         load_weights(nn.Linear(2, 3), str(tmp_path / "model.pt"))
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 500

@@ -5,7 +5,6 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-
 from hmf_networks import __version__
 from hmf_networks.cli import main
 from hmf_networks.data.folder import find_subjects
@@ -25,9 +24,7 @@ sys.exit(code)
 
 
 @pytest.mark.parametrize(
-    "arguments",
-    [["--help"], ["info"], ["--version"], ["simulate", "--help"], ["evaluate", "--help"]],
-    ids=" ".join,
+    "arguments", [["--help"], ["info"], ["--version"], ["simulate", "--help"], ["evaluate", "--help"]], ids=" ".join
 )
 def test_help_and_info_start_without_heavy_packages(arguments):
     done = subprocess.run(
@@ -45,11 +42,7 @@ def test_help_and_info_start_without_heavy_packages(arguments):
 
 def test_python_m_is_the_same_command():
     done = subprocess.run(
-        [sys.executable, "-m", "hmf_networks", "--version"],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
+        [sys.executable, "-m", "hmf_networks", "--version"], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.stdout == f"hmf {__version__} - research only, not a medical device\n"
 
@@ -75,9 +68,7 @@ def test_info_names_contrasts_and_layouts(caplog):
     ],
     ids=" ".join,
 )
-def test_a_misspelt_option_is_answered_with_the_one_that_was_meant(
-    capsys, tmp_path, monkeypatch, arguments, meant
-):
+def test_a_misspelt_option_is_answered_with_the_one_that_was_meant(capsys, tmp_path, monkeypatch, arguments, meant):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as end:
         main(arguments)
@@ -135,15 +126,7 @@ def test_volumes_of_one_shape_that_lie_elsewhere_are_no_picture(capsys, tmp_path
     moved[2, 3] = 3.0
     paths = [write_nifti("a.nii", volume), write_nifti("b.nii", volume, moved)]
     assert (
-        main(
-            [
-                "picture",
-                *(f"t1={path}" for path in paths[:1]),
-                f"t2={paths[1]}",
-                "--output",
-                str(tmp_path / "p.png"),
-            ]
-        )
+        main(["picture", *(f"t1={path}" for path in paths[:1]), f"t2={paths[1]}", "--output", str(tmp_path / "p.png")])
         == 1
     )
     assert "b.nii: its corners lie up to 3.00 mm from those of" in capsys.readouterr().err

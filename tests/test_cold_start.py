@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from hmf_networks.hashing import file_hash
 from hmf_networks.reports.card_table import card_table
 

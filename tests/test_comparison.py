@@ -1,7 +1,6 @@
 import math
 
 import pytest
-
 from hmf_networks.reports.comparison import compare_runs, format_comparisons, holm, signed_rank_p
 from hmf_networks.reports.table import METRICS
 
@@ -92,9 +91,7 @@ def test_the_table_names_protocol_region_metric_and_both_runs():
     table = format_comparisons(compare_runs(rows("ours", OURS) + rows("a|b", THEIRS), "ours", ["a|b"]))
     assert table.startswith("Paired comparison, ours minus the other: positive is better for PSNR")
     assert "all 1 tests" in table
-    assert table.endswith(
-        "| a\\|b    | volume   | brain  | PSNR dB |  6 |             2.500 | 0.4375 | 0.4375 |\n"
-    )
+    assert table.endswith("| a\\|b    | volume   | brain  | PSNR dB |  6 |             2.500 | 0.4375 | 0.4375 |\n")
 
 
 def test_runs_without_a_common_subject_are_no_table():

@@ -4,14 +4,7 @@ import math
 
 import pytest
 import torch
-
-from hmf_networks.ops.coordinates import (
-    periodic_encoding,
-    phase_table,
-    pixel_centres,
-    sample_plane,
-    two_nearest,
-)
+from hmf_networks.ops.coordinates import periodic_encoding, phase_table, pixel_centres, sample_plane, two_nearest
 
 
 def test_as_many_pixels_as_the_axis_is_long_are_its_own():
@@ -119,9 +112,7 @@ def test_the_gradient_of_sampling_spreads_one_over_the_neighbours():
     torch.testing.assert_close(plane.grad[0, 0], wanted)
 
 
-@pytest.mark.parametrize(
-    ("step", "start"), [(1.0, 8.0), (0.5, -0.25), (2.0, 3.0), (0.25, 1.375), (1.0, -3.0)]
-)
+@pytest.mark.parametrize(("step", "start"), [(1.0, 8.0), (0.5, -0.25), (2.0, 3.0), (0.25, 1.375), (1.0, -3.0)])
 @pytest.mark.parametrize("stride", [2, 4])
 def test_a_phase_table_finds_the_cells_offsets_and_weights_of_every_position(stride, step, start):
     positions = start + step * torch.arange(45.0)

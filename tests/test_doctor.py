@@ -6,7 +6,6 @@ import subprocess
 import sys
 
 import pytest
-
 from hmf_networks import doctor
 from hmf_networks.bundles.find import bundle_root
 from hmf_networks.cli import main
@@ -26,9 +25,7 @@ def found(bundle) -> dict[str, doctor.Check]:
 def test_all_is_well_here(bundle):
     checks = found(bundle)
     assert {"python", "torch", "monai", "device", "memory", "scan", "weights", "one plane"} <= checks.keys()
-    assert not [
-        str(check) for check in checks.values() if check.cure and check.what not in ("memory", "scan")
-    ]
+    assert not [str(check) for check in checks.values() if check.cure and check.what not in ("memory", "scan")]
 
 
 def test_an_old_or_missing_package_is_named_with_its_cure(bundle, monkeypatch):

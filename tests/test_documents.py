@@ -3,7 +3,6 @@
 import re
 
 import pytest
-
 from hmf_networks.bundles.find import bundle_root
 
 REPOSITORY = bundle_root().parent

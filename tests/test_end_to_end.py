@@ -11,11 +11,11 @@ import nibabel
 import numpy as np
 import pytest
 import torch
+from hmf_networks.data.head_phantom import simulate_heads
+from hmf_networks.physics.head import make_head
 from monai.bundle import ConfigWorkflow
 from PIL import Image
 
-from hmf_networks.data.head_phantom import simulate_heads
-from hmf_networks.physics.head import make_head
 from tests.heads import ball_labels
 
 CONFIGS = Path(__file__).parent.parent / "bundle" / "configs"
@@ -87,13 +87,7 @@ def test_a_resumed_run_goes_on_at_the_next_epoch(trained, simulated):
 
 
 def test_evaluation_scores_the_network_and_its_rivals_under_named_protocols(trained, simulated):
-    run(
-        ["train.json", "evaluate.json"],
-        "evaluating",
-        dataset_dir=str(simulated),
-        output_dir=str(trained),
-        **SHORT,
-    )
+    run(["train.json", "evaluate.json"], "evaluating", dataset_dir=str(simulated), output_dir=str(trained), **SHORT)
     with (trained / "scores.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert {row["method"] for row in rows} == {"HMF-MambaINR", "voxelwise linear", "copy of the last source"}
@@ -123,9 +117,7 @@ def test_inference_writes_the_missing_contrast_on_the_grid_of_the_first_source(t
         assert values.min() == 0
         assert values.max() <= 1000
         assert values[mask].std() > 0
-        assert (
-            values[~mask & (nibabel.load(patient / f"{patient.name}-t2f.nii.gz").get_fdata() == 0)].max() == 0
-        )
+        assert values[~mask & (nibabel.load(patient / f"{patient.name}-t2f.nii.gz").get_fdata() == 0)].max() == 0
         sidecar = json.loads((tmp_path / "out" / name / f"{name}_t2_synth.json").read_text())
         assert sidecar["Sources"]["t1"] == f"{patient.name}-t1n.nii.gz"
         assert len(sidecar["WeightsSha256"]) == 64
@@ -177,11 +169,7 @@ def test_patients_are_mixed_in_with_skull_and_without(from_maps, tmp_path):
     names = [path.name.rsplit("-", 1)[0] for path in sorted(patients.iterdir())]
     files = ["train.json", "simulated.json", "fine_tune.json"]
     started = str(from_maps / "run" / "models" / "model.pt")
-    arguments = {
-        "labels_dir": str(from_maps / "maps"),
-        "dataset_dir": str(patients),
-        "initial_weights": started,
-    }
+    arguments = {"labels_dir": str(from_maps / "maps"), "dataset_dir": str(patients), "initial_weights": started}
     arguments |= {"training_patients": names[:1], "validation_patients": names[1:], "real_slices": 3}
     arguments |= {"output_dir": str(tmp_path / "run"), "half_precision_weights": True}
     workflow = run(files, "training", **arguments, **FROM_MAPS | {"plane_size": [96, 96]})
@@ -224,9 +212,7 @@ def test_two_processes_train_one_epoch_together(simulated, tmp_path):
     for name, value in overrides.items():
         command += [f"--{name}", str(value)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    result = subprocess.run(
-        command, capture_output=True, text=True, timeout=300, env=environment, check=False
-    )
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, check=False)
     assert result.returncode == 0, result.stderr[-3000:]
     weights = torch.load(tmp_path / "models" / "model.pt", weights_only=True)
     assert not any(name.startswith("module.") for name in weights)

@@ -9,13 +9,12 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-from PIL import Image
-
 from hmf_networks.cli import main
 from hmf_networks.metrics import METRICS
 from hmf_networks.naming import output_path
 from hmf_networks.reports.brasyn import brasyn_rows, normalise, ssim_map_3d, window_mean
 from hmf_networks.transforms.intensity import scale_by_foreground
+from PIL import Image
 
 SHAPE = (24, 26, 20)
 AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
@@ -319,11 +318,7 @@ def test_bids_derivatives_find_their_truth_by_patient_and_session(tmp_path):
     save(run / output_path(record | {"patient": "03"}, "t1"), head())
     assert evaluate(run, tmp_path / "bids", "--output", tmp_path / "out") == 0
     content = json.loads((tmp_path / "out/scores.json").read_text())
-    assert {(row["subject"], row["session"]) for row in content["rows"]} == {
-        ("01", "1"),
-        ("01", "2"),
-        ("02", ""),
-    }
+    assert {(row["subject"], row["session"]) for row in content["rows"]} == {("01", "1"), ("01", "2"), ("02", "")}
     assert {entry["num_subjects"] for entry in content["summary"]} == {2}
     assert min(row["psnr"] for row in content["rows"]) > 120
     assert {entry["subject"] for entry in content["worst"]} == {"01_1", "01_2", "02"}
@@ -359,10 +354,7 @@ def test_a_file_for_a_dataset_or_a_dataset_for_a_file_is_an_error(tmp_path, trut
         (["--worst", "-1"], "write 0 or more"),
         (["--against", "run"], "is given twice"),
         (["--against", "absent"], "absent does not exist"),
-        (
-            ["--against", "empty"],
-            "looked for files like 001/001_t2_synth.nii.gz or sub-001/anat/sub-001_desc-synth",
-        ),
+        (["--against", "empty"], "looked for files like 001/001_t2_synth.nii.gz or sub-001/anat/sub-001_desc-synth"),
     ],
     ids=" ".join,
 )

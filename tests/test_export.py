@@ -8,14 +8,13 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from torch import Tensor, nn
-
 from hmf_networks.bundles.find import bundle_root
 from hmf_networks.cli import main
 from hmf_networks.engines.export import FORMATS, export, verify
 from hmf_networks.engines.weights import BestModel
 from hmf_networks.nets import HMFMambaINR
 from hmf_networks.ops.selective_scan import available_backends, selective_scan
+from torch import Tensor, nn
 
 BUNDLE = bundle_root()
 SIZES = [(1, 64, 64), (2, 48, 80)]  # batch, height, width
@@ -51,9 +50,7 @@ def test_torchscript_equals_eager_at_sizes_it_was_not_made_with(network, tmp_pat
     FORMATS["torchscript"].write(network, tmp_path / "model.ts")
     image = plane(*size)
     with torch.no_grad():
-        torch.testing.assert_close(
-            torch.jit.load(tmp_path / "model.ts")(image), network(image), rtol=0, atol=1e-5
-        )
+        torch.testing.assert_close(torch.jit.load(tmp_path / "model.ts")(image), network(image), rtol=0, atol=1e-5)
 
 
 @pytest.mark.slow
@@ -110,24 +107,15 @@ def test_weights_of_another_task_take_their_own_network_and_config_along(network
     extra = {"metadata.json": "", "inference.json": ""}
     torch.jit.load(path, _extra_files=extra)
     config = json.loads(extra["inference.json"])
-    assert (config["sources"], config["pixel_mm"], config["network_def"]["width"]) == (
-        ["t1", "flair"],
-        2.0,
-        8,
-    )
-    assert "network_data_format" not in json.loads(
-        extra["metadata.json"]
-    )  # the bundle's is of another network
+    assert (config["sources"], config["pixel_mm"], config["network_def"]["width"]) == (["t1", "flair"], 2.0, 8)
+    assert "network_data_format" not in json.loads(extra["metadata.json"])  # the bundle's is of another network
 
 
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
         (["model.pt"], "ends in .ts"),
-        (
-            ["model.ts", "--format", "onyx"],
-            "unknown format 'onyx'; known: torchscript, onnx, openvino; did you",
-        ),
+        (["model.ts", "--format", "onyx"], "unknown format 'onyx'; known: torchscript, onnx, openvino; did you"),
         (["model.ts", "--weights", "none.pt"], "none.pt"),
         (["model.ts", "--bundle", "nowhere"], "nowhere/configs/inference.json is not there"),
     ],
@@ -142,9 +130,7 @@ def test_what_cannot_be_exported_is_said_in_one_line(arguments, reason, tmp_path
 
 
 def test_a_runtime_that_is_missing_is_named_before_anything_is_done(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(
-        "hmf_networks.engines.export.find_spec", lambda name: None if name == "onnx" else name
-    )
+    monkeypatch.setattr("hmf_networks.engines.export.find_spec", lambda name: None if name == "onnx" else name)
     assert main(["export", str(tmp_path / "model.onnx"), "--format", "onnx"]) == 1
     assert "onnx needs onnx: pip install 'hmf-networks[export]'" in capsys.readouterr().err
 

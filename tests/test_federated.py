@@ -5,14 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from hmf_networks.bundles.find import bundle_root
+from hmf_networks.data.phantom import simulate_subjects
 from ignite.engine import Engine, Events
 from monai.fl.client import MonaiAlgo
 from monai.fl.utils.constants import ExtraItems, WeightType
 from monai.fl.utils.exchange_object import ExchangeObject
 from torch import Tensor
-
-from hmf_networks.bundles.find import bundle_root
-from hmf_networks.data.phantom import simulate_subjects
 
 SMALL = {
     "pixel_mm": 4.0,

@@ -1,5 +1,4 @@
 import torch
-
 from hmf_networks.blocks.foreground import AppendForeground
 
 

@@ -2,10 +2,6 @@ import itertools
 
 import pytest
 import torch
-from ignite.engine import Engine
-from monai.data import MetaTensor
-from torch import nn
-
 from hmf_networks.engines.handlers import (
     StopWithoutProgress,
     ValidateLastEpoch,
@@ -15,6 +11,9 @@ from hmf_networks.engines.handlers import (
     shown_output,
     upright,
 )
+from ignite.engine import Engine
+from monai.data import MetaTensor
+from torch import nn
 
 
 def rates(flat_epochs: int, decay_epochs: int) -> list[float]:
@@ -30,9 +29,7 @@ def rates(flat_epochs: int, decay_epochs: int) -> list[float]:
 
 
 @pytest.mark.parametrize(("flat_epochs", "decay_epochs"), [(30, 30), (4, 5), (1, 1), (0, 7)])
-def test_the_rate_is_flat_then_falls_in_a_straight_line_to_zero_after_the_last_epoch(
-    flat_epochs, decay_epochs
-):
+def test_the_rate_is_flat_then_falls_in_a_straight_line_to_zero_after_the_last_epoch(flat_epochs, decay_epochs):
     seen = rates(flat_epochs, decay_epochs)
     assert seen[:flat_epochs] == [1.0] * flat_epochs
     assert seen[-2] > 0
@@ -77,13 +74,7 @@ def test_of_a_volume_the_middle_slice_is_shown():
 
 
 def test_losses_are_plain_numbers_of_the_step():
-    step = {
-        "loss": torch.tensor(3.0),
-        "pixel_loss": 2.0,
-        "adversarial_loss": 1.0,
-        "discriminator_loss": 0.5,
-        "pred": 0,
-    }
+    step = {"loss": torch.tensor(3.0), "pixel_loss": 2.0, "adversarial_loss": 1.0, "discriminator_loss": 0.5, "pred": 0}
     wanted = {"loss": 3.0, "pixel_loss": 2.0, "adversarial_loss": 1.0, "discriminator_loss": 0.5}
     assert losses([step, step]) == wanted
 
@@ -100,9 +91,7 @@ def test_sources_target_and_prediction_are_shown_for_every_sample():
         assert torch.equal(pred, upright(sample["pred"]))
 
 
-@pytest.mark.parametrize(
-    ("epochs", "interval", "validated"), [(5, 2, [5]), (4, 2, []), (1, 3, [1]), (3, 1, [])]
-)
+@pytest.mark.parametrize(("epochs", "interval", "validated"), [(5, 2, [5]), (4, 2, []), (1, 3, [1]), (3, 1, [])])
 def test_the_last_epoch_is_validated_where_the_interval_passes_over_it(epochs, interval, validated):
     seen: list[int] = []
     validator = Engine(lambda *_: None)

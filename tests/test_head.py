@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-
 from hmf_networks.physics.artefacts import rician_noise
 from hmf_networks.physics.contrast_table import draw_table
 from hmf_networks.physics.head import SHRINKING, Head, make_head
@@ -16,6 +15,7 @@ from hmf_networks.physics.scene import draw_scene, render, sample_signals
 from hmf_networks.physics.signal import Tissue, gradient_echo, signal, signed_signal
 from hmf_networks.physics.view import draw_view
 from hmf_networks.transforms.intensity import foreground, scale_by_foreground
+
 from tests.heads import BONE, CORTEX, FLUID, WHITE, ball_labels
 
 T1, T1C, T2, FLAIR, PD = range(5)
@@ -93,9 +93,7 @@ def test_magnitude_is_the_size_of_the_signed_signal(rng):
 def test_canonical_contrasts_order_the_tissues_as_radiologists_know_them(rng):
     for _ in range(5):
         table = np.abs(draw_table(rng)[:, 0, CANONICAL_COLUMNS])
-        white, grey, fluid, lesion = (
-            table[NUMBER[name]] for name in ("white matter", "cortex", "csf", "plaque")
-        )
+        white, grey, fluid, lesion = (table[NUMBER[name]] for name in ("white matter", "cortex", "csf", "plaque"))
         assert white[T1] > grey[T1] > fluid[T1]
         assert fluid[T2] > lesion[T2] > grey[T2] > white[T2]
         assert lesion[FLAIR] > grey[FLAIR] > white[FLAIR] > fluid[FLAIR]
@@ -268,9 +266,7 @@ def test_drawn_voxels_have_the_percentiles_of_the_whole_volume(head, stripped):
 def test_what_is_received_keeps_its_place_and_order(head, rng):
     shown = slice_of(scene_of(head, rng, stripped_share=1.0))
     scan = draw_scan(rng, stripped=True)
-    received = receive(
-        rng, scan, shown.signals[T2], shown.inside, float(np.median(shown.signals[T2])), (1, 1)
-    )
+    received = receive(rng, scan, shown.signals[T2], shown.inside, float(np.median(shown.signals[T2])), (1, 1))
     assert received.image.shape == shown.inside.shape
     assert (received.image[~shown.inside] == 0).all()
     both = np.corrcoef(received.image[shown.inside], shown.signals[T2][shown.inside])[0, 1]

@@ -6,7 +6,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-
 from hmf_networks.data.phantom import simulate_subjects
 from hmf_networks.hashing import file_hash
 from hmf_networks.reports.scoring import brain_psnr, read_prediction, read_truth
@@ -69,9 +68,7 @@ def test_each_left_out_patient_meets_the_regression_of_the_others(measure, patie
     assert hashes(patients) == before
 
 
-def test_the_network_is_scored_as_its_files_are_and_for_its_own_task_alone(
-    measure, patients, small_weights, tmp_path
-):
+def test_the_network_is_scored_as_its_files_are_and_for_its_own_task_alone(measure, patients, small_weights, tmp_path):
     who = ("--bids", patients, "--fitted-on", *THE_OTHERS, "--held-out", ALONE)
 
     found, said = measure("--weights", small_weights, *who, "--keep", tmp_path / "kept", "--device", "cpu")
@@ -114,9 +111,7 @@ def test_brats_is_scored_as_it_is_and_with_registered_truths(measure, patients, 
     variants = {(row["data"], row["variant"]) for row in rows}
     assert variants == {("bids", "as it is"), ("brats", "as it is"), ("brats", "registered")}
     assert len(found["registrations"]) == 4 * 3  # t2 onto t1, t1 onto t2, flair onto t1
-    assert (
-        max(abs(mm) for entry in found["registrations"] for mm in entry["shift_mm"]) < 0.5
-    )  # of a voxel of 4
+    assert max(abs(mm) for entry in found["registrations"] for mm in entry["shift_mm"]) < 0.5  # of a voxel of 4
     assert said.count("t2->t1, protocol volume, 5 patients, ") == 2
 
 

@@ -2,12 +2,11 @@
 
 import pytest
 import torch
+from hmf_networks.nets import HMFMambaINR
+from hmf_networks.ops.coordinates import pixel_centres, sample_plane
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
-
-from hmf_networks.nets import HMFMambaINR
-from hmf_networks.ops.coordinates import pixel_centres, sample_plane
 
 VARIANTS = {
     "paper": {},
@@ -211,9 +210,7 @@ def test_coordinates_may_come_in_float64():
 def test_a_batch_of_two_is_two_batches_of_one():
     model, image = small().eval(), plane(2, 32, 48)
     with torch.no_grad():
-        torch.testing.assert_close(
-            model(image), torch.cat([model(image[:1]), model(image[1:])]), rtol=0, atol=1e-5
-        )
+        torch.testing.assert_close(model(image), torch.cat([model(image[:1]), model(image[1:])]), rtol=0, atol=1e-5)
 
 
 def test_half_a_batch_of_noise_does_not_reach_the_other_half():
@@ -230,9 +227,7 @@ def test_a_scripted_network_equals_the_eager_one_at_other_sizes(name):
     with torch.no_grad():
         for height, width, size in ((32, 32, None), (16, 48, (20, 33))):
             image = plane(1, height, width)
-            torch.testing.assert_close(
-                scripted(image, None, size), model(image, output_size=size), rtol=0, atol=1e-5
-            )
+            torch.testing.assert_close(scripted(image, None, size), model(image, output_size=size), rtol=0, atol=1e-5)
         grid = (torch.arange(3.0), torch.arange(5.0) + 0.3)
         torch.testing.assert_close(scripted(image, grid), model(image, grid), rtol=0, atol=1e-5)
 

@@ -7,24 +7,16 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-from monai.bundle import ConfigParser
-from monai.data import MetaTensor
-from torch import Tensor, nn
-
 from hmf_networks.engines import SliceSynthesisInferer
 from hmf_networks.nets import HMFMambaINR
 from hmf_networks.ops.coordinates import sample_plane
 from hmf_networks.transforms.intensity import scale_by_foreground
+from monai.bundle import ConfigParser
+from monai.data import MetaTensor
+from torch import Tensor, nn
 
 INFERENCE = Path(__file__).parents[1] / "bundle" / "configs" / "inference.json"
-DIRECTIONS = {
-    "R": (1, 0, 0),
-    "L": (-1, 0, 0),
-    "A": (0, 1, 0),
-    "P": (0, -1, 0),
-    "S": (0, 0, 1),
-    "I": (0, 0, -1),
-}
+DIRECTIONS = {"R": (1, 0, 0), "L": (-1, 0, 0), "A": (0, 1, 0), "P": (0, -1, 0), "S": (0, 0, 1), "I": (0, 0, -1)}
 # 12 of the 48: every axis first, in the middle and last, both ways; half of them left-handed
 ORIENTATIONS = ["RAS", "LAS", "LPS", "RAI", "ARS", "PLI", "ASR", "PIL", "SRA", "ILP", "SAL", "IPR"]
 
@@ -68,9 +60,7 @@ def affine_of(axcodes: str, spacing_mm=(1.0, 1.0, 1.0), *, oblique: bool = False
 def synthesise(tmp_path, write_nifti) -> Callable[..., np.ndarray]:
     """What inference.json writes for one subject, brought back from 0..1000 to [-1, 1]."""
 
-    def run(
-        values: np.ndarray, affine: np.ndarray, network: nn.Module | None = None, **options
-    ) -> np.ndarray:
+    def run(values: np.ndarray, affine: np.ndarray, network: nn.Module | None = None, **options) -> np.ndarray:
         paths = {"t1": write_nifti("t1.nii.gz", values, affine)}
         paths["flair"] = write_nifti("flair.nii.gz", 7 * values[::-1], affine)
         parser = ConfigParser()
@@ -78,12 +68,8 @@ def synthesise(tmp_path, write_nifti) -> Callable[..., np.ndarray]:
         record = {"patient": "p", "session": "", "layout": "brats", "target": "t2", **paths}
         fixed = {"sources": ["t1", "flair"], "targets": ["t2"], "any_subset": False, "foreground_box": False}
         options = {"plane_size": [32, 32], "preview": False, **fixed, **options}
-        parser.update(
-            {"device": torch.device("cpu"), "output_dir": str(tmp_path / "out"), "records": [record]}
-        )
-        parser.update(
-            {"network": network or Identity(), "handlers": [], "inferer#progress": False, **options}
-        )
+        parser.update({"device": torch.device("cpu"), "output_dir": str(tmp_path / "out"), "records": [record]})
+        parser.update({"network": network or Identity(), "handlers": [], "inferer#progress": False, **options})
         (tmp_path / "model.pt").write_bytes(b"of no use to these networks")
         parser.update({"ckpt_path": str(tmp_path / "model.pt")})
         parser.get_parsed_content("evaluator").run()
@@ -224,9 +210,7 @@ def test_every_output_channel_comes_back_in_its_place():
     together = planes_through(image, network)
     assert together.shape == (1, 3, 20, 22, 5)
     for channel in range(3):
-        alone = planes_through(
-            image, lambda x, channel=channel, **where: network(x, **where)[:, channel, None]
-        )
+        alone = planes_through(image, lambda x, channel=channel, **where: network(x, **where)[:, channel, None])
         assert torch.equal(together[:, channel], alone[:, 0])
     assert torch.all(together[..., 0] == -1)
 
@@ -291,8 +275,7 @@ def test_in_bfloat16_the_network_is_near_and_the_volume_still_float32():
     scan, network = MetaTensor(torch.rand(1, 2, 40, 40, 3) * 2 - 1, affine=torch.eye(4)), Blur().eval()
     with torch.no_grad():
         exact, rounded = (
-            SliceSynthesisInferer(size=(48, 48), precision=precision)(scan, network)
-            for precision in ("fp32", "bf16")
+            SliceSynthesisInferer(size=(48, 48), precision=precision)(scan, network) for precision in ("fp32", "bf16")
         )
     assert rounded.dtype == torch.float32
     assert 0 < (exact - rounded).abs().max() < 0.02

@@ -2,10 +2,9 @@
 
 import pytest
 import torch
-from torch import Tensor, nn
-
 from hmf_networks.blocks.inrb import INRB
 from hmf_networks.ops.coordinates import periodic_encoding, pixel_centres
+from torch import Tensor, nn
 
 strides = pytest.mark.parametrize("stride", [1, 2])
 
@@ -88,9 +87,7 @@ REPEATING = {
 
 
 @pytest.mark.parametrize("query", REPEATING.values(), ids=REPEATING)
-def test_where_positions_repeat_a_table_of_codes_gives_the_plain_form_in_value_and_gradient(
-    query, monkeypatch
-):
+def test_where_positions_repeat_a_table_of_codes_gives_the_plain_form_in_value_and_gradient(query, monkeypatch):
     inrb = INRB(5, 2, hidden_channels=8, num_frequencies=4).double()
     features = torch.randn(2, 5, 6, 8).double().requires_grad_()
     leaves = [features, *inrb.parameters()]
@@ -112,9 +109,7 @@ def test_the_table_is_used_where_it_pays_and_only_there(monkeypatch):
     scattered_inrb(2)(features, positions, positions)
     assert asked == [1]
     scattered_inrb(2)(features, positions * 0.7, positions)
-    scattered_inrb(1)(
-        features, torch.arange(6.0), torch.arange(6.0)
-    )  # three of four neighbours have no weight
+    scattered_inrb(1)(features, torch.arange(6.0), torch.arange(6.0))  # three of four neighbours have no weight
     torch.jit.script(scattered_inrb(2))(features, positions, positions)
     assert asked == [1]
 
@@ -203,19 +198,12 @@ def test_a_part_of_the_grid_is_decoded_as_in_the_whole(stride):
 
 @strides
 def test_the_image_has_no_jump_where_the_neighbours_change(stride):
-    inrb, features = (
-        INRB(3, 1, stride=stride, num_frequencies=1),
-        torch.randn(1, 3, 8, 8),
-    )  # high ones are steep
+    inrb, features = (INRB(3, 1, stride=stride, num_frequencies=1), torch.randn(1, 3, 8, 8))  # high ones are steep
     centres = stride * torch.arange(1.0, 7) + (stride - 1) / 2
     before, after = centres - 2e-5, centres + 1e-4
     others = torch.linspace(2, 5, 40)
-    torch.testing.assert_close(
-        inrb(features, before, others), inrb(features, after, others), rtol=0, atol=2e-4
-    )
-    torch.testing.assert_close(
-        inrb(features, others, before), inrb(features, others, after), rtol=0, atol=2e-4
-    )
+    torch.testing.assert_close(inrb(features, before, others), inrb(features, after, others), rtol=0, atol=2e-4)
+    torch.testing.assert_close(inrb(features, others, before), inrb(features, others, after), rtol=0, atol=2e-4)
 
 
 def test_a_new_mlp_neither_damps_nor_swells_what_it_reads():
@@ -257,10 +245,5 @@ def test_the_defaults_are_ten_frequencies_and_three_layers_of_sixty_four():
     inrb = INRB(64, 1)
     assert inrb.embed_row.in_features == inrb.embed_column.in_features == 21
     linears = [(x.in_features, x.out_features) for x in inrb.hidden if isinstance(x, nn.Linear)]
-    assert [inrb.embed_features.out_features, *linears, inrb.output.in_features] == [
-        64,
-        (64, 64),
-        (64, 64),
-        64,
-    ]
+    assert [inrb.embed_features.out_features, *linears, inrb.output.in_features] == [64, (64, 64), (64, 64), 64]
     assert inrb.stride == 2

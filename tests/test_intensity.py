@@ -1,14 +1,8 @@
 import numpy as np
 import pytest
 import torch
+from hmf_networks.transforms.intensity import RestoreIntensityd, ScaleForegroundd, foreground, scale_by_foreground
 from monai.data import MetaTensor
-
-from hmf_networks.transforms.intensity import (
-    RestoreIntensityd,
-    ScaleForegroundd,
-    foreground,
-    scale_by_foreground,
-)
 
 
 def head(*, background: float = 0.0) -> torch.Tensor:
@@ -49,9 +43,7 @@ def test_exact_background_becomes_exactly_minus_one_whatever_it_was(background):
 @pytest.mark.parametrize("factor", [1e-6, 0.013, 2.0, 1e6])
 def test_the_scanner_gain_changes_nothing(factor):
     volume = head()
-    torch.testing.assert_close(
-        scale_by_foreground(volume * factor), scale_by_foreground(volume), atol=2e-6, rtol=0
-    )
+    torch.testing.assert_close(scale_by_foreground(volume * factor), scale_by_foreground(volume), atol=2e-6, rtol=0)
 
 
 def test_every_channel_is_scaled_alone():

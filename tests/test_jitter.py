@@ -1,6 +1,5 @@
 import pytest
 import torch
-
 from hmf_networks.transforms.jitter import FineLabeld, RandScannerd
 
 

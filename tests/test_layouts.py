@@ -7,23 +7,17 @@ import subprocess
 import sys
 
 import pytest
-
 from hmf_networks.data.folder import find_subjects
 from hmf_networks.naming import subject_name
 from hmf_networks.nifti.codes import VolumeError
 from hmf_networks.transforms.load import LoadContrastsd
 
-IXI = [
-    f"IXI{number}-Guys-0828-{contrast}.nii.gz" for number in ("002", "012") for contrast in ("T1", "T2", "PD")
-]
+IXI = [f"IXI{number}-Guys-0828-{contrast}.nii.gz" for number in ("002", "012") for contrast in ("T1", "T2", "PD")]
 
 # id: (files, layout, subjects, contrasts of the first)
 FOLDERS = {
     "brats20": (
-        [
-            f"BraTS20_Training_001/BraTS20_Training_001_{c}.nii.gz"
-            for c in ("t1", "t1ce", "t2", "flair", "seg")
-        ],
+        [f"BraTS20_Training_001/BraTS20_Training_001_{c}.nii.gz" for c in ("t1", "t1ce", "t2", "flair", "seg")],
         "brats",
         ["BraTS20_Training_001"],
         {"t1", "t1c", "t2", "flair", "label"},
@@ -134,9 +128,7 @@ def test_a_brats_ending_names_the_contrast(tmp_path, ending, contrast):
         (["acq-a_run-1_T1w", "run-2_T1w"], "run-2_T1w"),
     ],
 )
-def test_of_several_runs_the_plainest_and_lowest_is_taken_and_the_others_named(
-    tmp_path, caplog, names, taken
-):
+def test_of_several_runs_the_plainest_and_lowest_is_taken_and_the_others_named(tmp_path, caplog, names, taken):
     touch(tmp_path, *(f"sub-01/anat/sub-01_{name}.nii.gz" for name in names))
     (record,) = find_subjects(tmp_path, ["t1"])
     assert record["t1"] == str(tmp_path / f"sub-01/anat/sub-01_{taken}.nii.gz")
@@ -171,10 +163,7 @@ def test_an_incomplete_subject_is_left_out_with_one_warning_that_names_what_is_m
     with caplog.at_level(logging.WARNING):
         records = find_subjects(tmp_path, ["t1"], "t2")
     assert [record["patient"] for record in records] == ["001"]
-    assert caplog.messages == [
-        "subject 002 left out: it has no t2",
-        "subject 003 left out: it has no t1, t2",
-    ]
+    assert caplog.messages == ["subject 002 left out: it has no t2", "subject 003 left out: it has no t1, t2"]
 
 
 def test_without_a_target_the_target_need_not_exist(tmp_path):
@@ -228,9 +217,7 @@ def test_the_same_contrast_found_twice_is_refused_with_both_paths(tmp_path, firs
     assert f"t1 twice: {names[0]} and {names[1]}; keep" in str(refusal.value)
 
 
-def test_of_two_layouts_in_one_folder_that_of_most_complete_subjects_is_taken_and_the_other_told(
-    tmp_path, caplog
-):
+def test_of_two_layouts_in_one_folder_that_of_most_complete_subjects_is_taken_and_the_other_told(tmp_path, caplog):
     bids_names = [f"sub-{n}/anat/sub-{n}_{suffix}.nii.gz" for n in (1, 2) for suffix in ("T1w", "T2w")]
     touch(tmp_path, "003_t1.nii", "IXI004-HH-1-T1.nii.gz", *bids_names[:3])
     assert [record["patient"] for record in find_subjects(tmp_path, ["t1"])] == ["1", "2"]

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-
 from hmf_networks.naming import CONTRASTS
 from hmf_networks.transforms.lesions import MASS, PLAQUE, RandLesiond, deep, draw_shells, with_lesions
 

@@ -6,13 +6,13 @@ import sys
 import zipfile
 
 import pytest
-
 from hmf_networks.bundles.find import bundle_root
 from hmf_networks.bundles.lint import lint_bundle
 from hmf_networks.bundles.lint_config import is_allowed_target
 from hmf_networks.bundles.lint_expression import faults_of_expression
 from hmf_networks.bundles.pack import pack
 from hmf_networks.cli import main
+
 from tests.evil_bundles import KNOWN, archived, configured, harmless
 from tests.evil_bundles_blind import BLIND
 

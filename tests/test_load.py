@@ -2,7 +2,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from hmf_networks.nifti.codes import VolumeError
 from hmf_networks.transforms.load import LoadContrastsd
 
@@ -13,9 +12,7 @@ AFFINE = np.array([[-0.9, 0.1, 0, 40], [0.1, 0.9, 0.05, -30], [0, 0, 1.2, 5], [0
 @pytest.fixture
 def record(write_nifti):
     random = np.random.default_rng(0)
-    paths = {
-        name: write_nifti(f"{name}.nii.gz", random.random(SHAPE), AFFINE) for name in ("t1", "t2", "flair")
-    }
+    paths = {name: write_nifti(f"{name}.nii.gz", random.random(SHAPE), AFFINE) for name in ("t1", "t2", "flair")}
     return {"patient": "lg01", "session": "2", "layout": "brats", **paths}
 
 
@@ -53,22 +50,17 @@ def test_from_any_subset_what_is_not_there_is_zero_and_the_others_stand_in_their
     assert sample["source_names"] == ["t1", "t2", "flair"]
     assert sample["source_paths"] == [record[name] for name in ("t1", "t2", "flair")]
     assert len(sample["source_states"]) == 3
-    np.testing.assert_array_equal(
-        sample["image"][[0, 2, 3]], LoadContrastsd(["t1", "t2", "flair"])(record)["image"]
-    )
+    np.testing.assert_array_equal(sample["image"][[0, 2, 3]], LoadContrastsd(["t1", "t2", "flair"])(record)["image"])
     assert not sample["image"][[1, 4]].any()
 
 
 @pytest.mark.parametrize(
-    ("made", "given"),
-    [({"target": "t2"}, None), ({"targets": ["t2", "pd"]}, None), ({}, ["t1", "flair", "pd"])],
+    ("made", "given"), [({"target": "t2"}, None), ({"targets": ["t2", "pd"]}, None), ({}, ["t1", "flair", "pd"])]
 )
 def test_what_is_to_be_made_or_not_given_is_as_if_it_were_not_there_and_is_not_read(record, made, given):
     Path(record["t2"]).write_bytes(b"no volume")
     without = {key: value for key, value in record.items() if key != "t2"}
-    one, other = (
-        LoadContrastsd(ALL, any_subset=True, given=given)(some) for some in (record | made, without)
-    )
+    one, other = (LoadContrastsd(ALL, any_subset=True, given=given)(some) for some in (record | made, without))
     assert one["source_names"] == other["source_names"] == ["t1", "flair"]
     np.testing.assert_array_equal(one["image"], other["image"])
 
@@ -155,9 +147,7 @@ def head_and_part_of_it(write_nifti, record, shift) -> np.ndarray:
     return ball
 
 
-def test_regridding_onto_a_grid_that_coincides_changes_nothing_and_background_stays_exactly_that(
-    record, write_nifti
-):
+def test_regridding_onto_a_grid_that_coincides_changes_nothing_and_background_stays_exactly_that(record, write_nifti):
     ball = head_and_part_of_it(write_nifti, record, [0, 0, 0])
     regridded = LoadContrastsd(["t1", "flair"], regrid=True)(record)["image"][1].numpy()
     np.testing.assert_allclose(regridded[2:], ball[2:], atol=1e-3)

@@ -8,22 +8,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from hmf_networks.engines import SliceSynthesisInferer, memory
+from hmf_networks.engines.memory import PlanesAtATime, batch_for_memory, free_bytes, free_of_cgroups, is_out_of_memory
+from hmf_networks.nets import HMFMambaINR
 from torch import Tensor, nn
 
-from hmf_networks.engines import SliceSynthesisInferer, memory
-from hmf_networks.engines.memory import (
-    PlanesAtATime,
-    batch_for_memory,
-    free_bytes,
-    free_of_cgroups,
-    is_out_of_memory,
-)
-from hmf_networks.nets import HMFMambaINR
-
 CPU = torch.device("cpu")
-NO_MEMORY = RuntimeError(
-    "[enforce fail at alloc_cpu.cpp:132] DefaultCPUAllocator: can't allocate memory: you tried"
-)
+NO_MEMORY = RuntimeError("[enforce fail at alloc_cpu.cpp:132] DefaultCPUAllocator: can't allocate memory: you tried")
 
 
 class Greedy(nn.Module):
@@ -71,9 +62,7 @@ def test_the_next_volume_starts_with_what_was_learned():
     assert network.batches == [2, 2, 2, 2]
 
 
-def test_memory_is_asked_for_the_plane_that_really_runs_in_every_volume_and_said_to_be_short_once(
-    monkeypatch, caplog
-):
+def test_memory_is_asked_for_the_plane_that_really_runs_in_every_volume_and_said_to_be_short_once(monkeypatch, caplog):
     plane = memory.BYTES_PER_PIXEL * 16 * 16
     monkeypatch.setattr(memory, "free_bytes", lambda _: 8 * plane)
     network, inferer = Greedy(bears=4), SliceSynthesisInferer(size=(16, 16))
@@ -142,11 +131,7 @@ def test_a_container_of_the_first_version_is_asked_too(tmp_path):
     own, top = tmp_path / "cgroup", tmp_path / "memory"
     top.mkdir()
     own.write_text("3:cpu,cpuacct:/docker/1\n2:memory:/docker/1\n")  # as seen from outside: not there
-    for name, text in [
-        ("limit_in_bytes", "100"),
-        ("usage_in_bytes", "90"),
-        ("stat", "total_inactive_file 5"),
-    ]:
+    for name, text in [("limit_in_bytes", "100"), ("usage_in_bytes", "90"), ("stat", "total_inactive_file 5")]:
         (top / f"memory.{name}").write_text(text)
     assert free_of_cgroups(tmp_path, own) == 100 - 90 + 5
 

@@ -2,12 +2,6 @@ import math
 
 import pytest
 import torch
-from ignite.engine import Events
-from monai.data import DataLoader, Dataset, MetaTensor
-from monai.engines import SupervisedEvaluator
-from monai.handlers import IgniteMetricHandler, from_engine
-from monai.metrics import MultiScaleSSIMMetric, PSNRMetric, SSIMMetric
-
 from hmf_networks import metrics
 from hmf_networks.metrics import (
     NMSEMetric,
@@ -24,6 +18,11 @@ from hmf_networks.metrics import (
     to_unit,
     volume_scores,
 )
+from ignite.engine import Events
+from monai.data import DataLoader, Dataset, MetaTensor
+from monai.engines import SupervisedEvaluator
+from monai.handlers import IgniteMetricHandler, from_engine
+from monai.metrics import MultiScaleSSIMMetric, PSNRMetric, SSIMMetric
 
 NAMES = list(metrics.METRICS)
 
@@ -118,9 +117,7 @@ def test_volumes_of_two_shapes_are_refused(prediction, truth):
 
 def test_psnr_equals_the_one_of_monai(prediction, truth):
     ours = psnr(prediction, truth)
-    assert ours == pytest.approx(
-        PSNRMetric(max_val=1)(prediction[None, None], truth[None, None]).item(), rel=1e-6
-    )
+    assert ours == pytest.approx(PSNRMetric(max_val=1)(prediction[None, None], truth[None, None]).item(), rel=1e-6)
 
 
 def test_ssim_is_symmetric(prediction, truth):
@@ -192,9 +189,7 @@ def test_ms_ssim_is_the_product_over_the_scales_of_means_over_the_mask(textured)
     assert ms_ssim(noisy, textured, mask) == pytest.approx(expected, rel=1e-3)  # the weights sum to 1.0001
 
 
-@pytest.mark.parametrize(
-    ("side", "num_scales"), [(3, 1), (21, 1), (22, 2), (44, 3), (175, 4), (176, 5), (400, 5)]
-)
+@pytest.mark.parametrize(("side", "num_scales"), [(3, 1), (21, 1), (22, 2), (44, 3), (175, 4), (176, 5), (400, 5)])
 def test_planes_too_small_for_a_scale_do_without_it(side, num_scales):
     plane = torch.rand(side, 400, 1)
     assert len(structure_maps(plane, plane).scales) == num_scales
@@ -331,9 +326,7 @@ def test_volume_psnr_is_the_key_metric_of_a_monai_evaluator(truth):
         val_data_loader=DataLoader(Dataset(volumes), batch_size=2),
         network=torch.nn.Identity(),
         key_val_metric={
-            "val_psnr": IgniteMetricHandler(
-                metric_fn=VolumePSNR(), output_transform=from_engine(["pred", "label"])
-            )
+            "val_psnr": IgniteMetricHandler(metric_fn=VolumePSNR(), output_transform=from_engine(["pred", "label"]))
         },
         metric_cmp_fn=lambda current, best: current > best,
     )

@@ -4,9 +4,8 @@ import math
 
 import pytest
 import torch
-from torch import nn
-
 from hmf_networks.blocks.mfeb import DILATIONS, MFEB, MSF, ConcatReduce, ConvFusion
+from torch import nn
 
 LOWEST, HIGHEST = 1 / (1 + 3 * math.e), math.e / (math.e + 3)
 
@@ -87,9 +86,7 @@ def test_without_dilated_features_the_reduced_map_is_all_that_is_left():
     torch.testing.assert_close(mfeb(stages), mfeb.reduce(torch.cat(stages, dim=1)))
 
 
-@pytest.mark.parametrize(
-    "build", [MFEB, ConcatReduce, lambda channels: MFEB(channels, selective_fusion="conv")]
-)
+@pytest.mark.parametrize("build", [MFEB, ConcatReduce, lambda channels: MFEB(channels, selective_fusion="conv")])
 def test_every_stage_and_every_parameter_counts(build):
     block, stages = build(8), [torch.randn(2, 8, 6, 6, requires_grad=True) for _ in range(3)]
     result = block(stages)

@@ -2,9 +2,8 @@
 
 import pytest
 import torch
-from torch import nn
-
 from hmf_networks.blocks.mfm import MFM, AddFusion
+from torch import nn
 
 
 def random_maps(channels: int = 8) -> tuple[torch.Tensor, torch.Tensor]:

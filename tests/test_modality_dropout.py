@@ -2,11 +2,10 @@ from collections import Counter
 
 import pytest
 import torch
-from monai.data import list_data_collate
-
 from hmf_networks.naming import CONTRASTS
 from hmf_networks.ops.availability import wanted_targets
 from hmf_networks.transforms.modality_dropout import ModalityDropoutd
+from monai.data import list_data_collate
 
 MISSING_PD = torch.tensor([True, True, True, True, False])
 

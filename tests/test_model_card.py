@@ -5,7 +5,6 @@ import re
 from pathlib import Path
 
 import pytest
-
 from hmf_networks.cli import main
 from hmf_networks.hashing import file_hash
 from hmf_networks.reports.card_prose import figures_in, loose_tables, prose_of
@@ -63,12 +62,7 @@ def home(tmp_path) -> Path:
     row = {"hmf synthesize": {"seconds": 23.46, "peak MB": 1500.0}}
     machine = {"cpu": "a processor", "threads": 2}
     put(tmp_path, "volume", settings | {"title": "cold start", "machine": machine, "rows": row})
-    rank = {
-        "task": "t1->t2",
-        "spearman": 0.61,
-        "ause": mean_of(0.02, 0.01),
-        "coverage": {"50": 0.48, "95": 0.9},
-    }
+    rank = {"task": "t1->t2", "spearman": 0.61, "ause": mean_of(0.02, 0.01), "coverage": {"50": 0.48, "95": 0.9}}
     put(tmp_path, "uncertainty", settings | {"tasks": [rank]})
     say(tmp_path, "24.3 dB (SSIM 0.91) in 23 s")
     return tmp_path
@@ -107,31 +101,19 @@ def test_metadata_gets_the_scores_and_keeps_its_form(home):
     card(home, "--write")
     text = (home / "bundle/configs/metadata.json").read_text()
     metrics = json.loads(text)["eval_metrics"]
-    assert metrics == {
-        "held_out": {"held out": {"t1->t2": {"psnr_db": 24.31, "ssim": 0.912, "num_subjects": 2}}}
-    }
+    assert metrics == {"held_out": {"held out": {"t1->t2": {"psnr_db": 24.31, "ssim": 0.912, "num_subjects": 2}}}}
     assert '"short": ["a", "b"]' in text
 
 
 @pytest.mark.parametrize(
     ("path", "old", "new", "complaint"),
     [
-        (
-            "bundle/docs/README.md",
-            "24.31 (",
-            "24.81 (",
-            "the card says 24.81 (23.31 to 25.31), the results give",
-        ),
+        ("bundle/docs/README.md", "24.31 (", "24.81 (", "the card says 24.81 (23.31 to 25.31), the results give"),
         ("bundle/docs/README.md", "24.3 dB", "25.9 dB", "README.md:3: 25.9 dB is in no table"),
         ("bundle/docs/README.md", "SSIM 0.91", "SSIM 0.97", "README.md:3: SSIM 0.97 is in no table"),
         ("bundle/docs/README.md", "in 23 s", "in 12 s", "README.md:3: 12 s is in no table"),
         ("bundle/configs/metadata.json", "24.31", "26.31", "psnr_db: it says 26.31, the results give 24.31"),
-        (
-            "docs/results/volume.json",
-            "weights_sha256",
-            "sha",
-            "volume.json: measured of weights that it does not",
-        ),
+        ("docs/results/volume.json", "weights_sha256", "sha", "volume.json: measured of weights that it does not"),
         ("docs/results/volume.json", "settings", 'settings": {"fast": true}, "of', "measured with --fast"),
         ("bundle/models/model.pt", "weights", "others", "held_out.json: measured of weights"),
     ],
@@ -171,18 +153,13 @@ def test_without_any_results_an_empty_card_passes_and_a_figure_does_not(home):
 
 
 def test_weights_trained_on_simulation_only_may_be_others(home):
-    put(
-        home,
-        "held_out_simulation_only",
-        {"weights_sha256": "another", "summary": [entry("HMF-MambaINR", 22, 0.9)]},
-    )
+    put(home, "held_out_simulation_only", {"weights_sha256": "another", "summary": [entry("HMF-MambaINR", 22, 0.9)]})
     card(home, "--write")
     assert card(home, "--check") == 0
 
 
 @pytest.mark.parametrize(
-    ("old", "new"),
-    [("<!-- results: volume -->", "<!-- results: volumes -->"), ("<!-- end -->", "")],
+    ("old", "new"), [("<!-- results: volume -->", "<!-- results: volumes -->"), ("<!-- end -->", "")]
 )
 def test_markers_that_cannot_be_meant_are_refused(home, capsys, old, new):
     change(home, old, new)
@@ -196,28 +173,16 @@ def test_figures_are_found_in_prose_and_nowhere_else():
         "It took 20 s for 60 slices. `9 dB` <!-- 8 dB -->\n```\n7 dB\n```\n"
     )
     found = [(figure.unit, figure.quoted, figure.line) for figure in figures_in(prose_of(text, []))]
-    assert found == [
-        ("dB", "18", 1),
-        ("dB", "24.5", 1),
-        ("s", "20", 3),
-        ("SSIM", "0.91", 1),
-        ("SSIM", "0.95", 2),
-    ]
+    assert found == [("dB", "18", 1), ("dB", "24.5", 1), ("s", "20", 3), ("SSIM", "0.91", 1), ("SSIM", "0.95", 2)]
 
 
 def test_a_table_of_scores_needs_markers():
-    assert loose_tables("words\n\n| method | PSNR dB |\n|---|--:|\n| x | 30 |\n\n| a | b |\n|---|---|\n") == [
-        3
-    ]
+    assert loose_tables("words\n\n| method | PSNR dB |\n|---|--:|\n| x | 30 |\n\n| a | b |\n|---|---|\n") == [3]
 
 
 def test_uncertainty_is_read_under_several_keys():
-    flat = {
-        "summary": [{"task": "t1->t2", "spearman": 0.6, "ause": 0.1, "coverage_50": 0.5, "coverage_95": 0.9}]
-    }
-    nested = {
-        "tasks": {"t1->t2": {"Spearman": {"mean": 0.6}, "AUSE": 0.1, "covered": {"0.5": 0.5, "0.95": 0.9}}}
-    }
+    flat = {"summary": [{"task": "t1->t2", "spearman": 0.6, "ause": 0.1, "coverage_50": 0.5, "coverage_95": 0.9}]}
+    nested = {"tasks": {"t1->t2": {"Spearman": {"mean": 0.6}, "AUSE": 0.1, "covered": {"0.5": 0.5, "0.95": 0.9}}}}
     one, other = (card_table(content, "uncertainty") for content in (flat, nested))
     assert one == other
     assert "0.600" in one

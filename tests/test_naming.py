@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-
 from hmf_networks.naming import CONTRASTS, check_contrasts, output_path, printable, subject_name
 
 
@@ -11,13 +10,9 @@ def test_every_contrast_of_the_vocabulary_is_known():
     check_contrasts(CONTRASTS)
 
 
-@pytest.mark.parametrize(
-    ("typed", "meant"), [("flare", "flair"), ("T1", "t1"), ("t1ce", "t1c"), ("T2w", "t2")]
-)
+@pytest.mark.parametrize(("typed", "meant"), [("flare", "flair"), ("T1", "t1"), ("t1ce", "t1c"), ("T2w", "t2")])
 def test_a_misspelt_contrast_is_answered_with_the_one_that_was_meant(typed, meant):
-    with pytest.raises(
-        ValueError, match=rf"^unknown contrast '{typed}'; known: .*; did you mean '{meant}'\?$"
-    ):
+    with pytest.raises(ValueError, match=rf"^unknown contrast '{typed}'; known: .*; did you mean '{meant}'\?$"):
         check_contrasts(["t1", typed])
 
 
@@ -41,11 +36,7 @@ def test_text_in_place_of_a_list_is_refused_before_it_is_spelt_out_letter_by_let
             "flair",
             "BraTS-GLI-00001_000/BraTS-GLI-00001_000_flair_synth.nii.gz",
         ),
-        (
-            {"patient": "01", "session": "", "layout": "bids"},
-            "t2",
-            "sub-01/anat/sub-01_desc-synth_T2w.nii.gz",
-        ),
+        ({"patient": "01", "session": "", "layout": "bids"}, "t2", "sub-01/anat/sub-01_desc-synth_T2w.nii.gz"),
         (
             {"patient": "01", "session": "1", "layout": "bids"},
             "t1c",

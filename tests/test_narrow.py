@@ -8,12 +8,11 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
-
 from hmf_networks.blocks.conv import ConvBlock
 from hmf_networks.blocks.mfeb import MSF
 from hmf_networks.blocks.mfm import MFM
 from hmf_networks.ops.narrow import linear_relu, reflect_pad, resize_like, spatial_mean
+from torch import Tensor
 
 FINE = torch.zeros(1, 1, 17, 24)
 OPERATIONS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {

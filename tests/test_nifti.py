@@ -5,21 +5,16 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-from nibabel.nifti1 import Nifti1Extension
-
 from hmf_networks.nifti.codes import VolumeError
 from hmf_networks.nifti.read import read_volume
 from hmf_networks.nifti.write import write_volume_like
+from nibabel.nifti1 import Nifti1Extension
 
 SHAPE = (5, 6, 7)
 GEOMETRY = ("pixdim", "xyzt_units", "qform_code", "sform_code", "srow_x", "srow_y", "srow_z")
 GEOMETRY += tuple(f"quatern_{letter}" for letter in "bcd") + tuple(f"qoffset_{letter}" for letter in "xyz")
 TEXTS = ("descrip", "aux_file", "intent_name", "db_name")
-OBLIQUE = {
-    "srow_x": [0.9, -0.11, 0.023, -31.7],
-    "srow_y": [0.1, 0.87, -0.31, 12.3],
-    "srow_z": [-0.02, 0.3, 1.1, 4.56],
-}
+OBLIQUE = {"srow_x": [0.9, -0.11, 0.023, -31.7], "srow_y": [0.1, 0.87, -0.31, 12.3], "srow_z": [-0.02, 0.3, 1.1, 4.56]}
 ROTATED = {"quatern_b": 0.1, "quatern_c": -0.23, "quatern_d": 0.31, "qoffset_x": -90.123, "qoffset_z": 7.7}
 REFERENCES = {
     "q only": {"qform_code": 1, **ROTATED},
@@ -28,12 +23,7 @@ REFERENCES = {
     "neither": {"pixdim": [1, 0.7, 0.8, 3.3, 0, 0, 0, 0]},
     "left-handed": {"qform_code": 2, "pixdim": [-1, 0.5, 0.6, 5, 0, 0, 0, 0], **ROTATED},
     "pixdim[0] left at 0": {"qform_code": 1, "pixdim": [0, 1, 1, 2, 0, 0, 0, 0], **ROTATED},
-    "time step and units": {
-        "sform_code": 1,
-        "pixdim": [1, 1, 1, 2, 2.5, 3, 0, 0],
-        "xyzt_units": 17,
-        **OBLIQUE,
-    },
+    "time step and units": {"sform_code": 1, "pixdim": [1, 1, 1, 2, 2.5, 3, 0, 0], "xyzt_units": 17, **OBLIQUE},
 }
 
 

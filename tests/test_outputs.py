@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from hmf_networks.atomic import sweep, write_whole
 from hmf_networks.hashing import file_hash
 from hmf_networks.naming import beside, output_path
@@ -104,9 +103,7 @@ def test_a_file_in_the_way_of_a_folder_is_an_error_and_no_endless_wait(tmp_path)
 
 def test_a_waiting_claim_gets_the_file_after_the_release(tmp_path):
     first, got = claim(tmp_path / "a" / "a.nii.gz", tmp_path), []
-    waiting = threading.Thread(
-        target=lambda: got.append(claim(tmp_path / "a" / "a.nii.gz", tmp_path, wait=True))
-    )
+    waiting = threading.Thread(target=lambda: got.append(claim(tmp_path / "a" / "a.nii.gz", tmp_path, wait=True)))
     waiting.start()
     waiting.join(0.1)
     assert got == []
@@ -215,23 +212,12 @@ def test_a_manifest_keeps_outputs_of_earlier_runs_and_tells_of_the_last(tmp_path
     Manifest(tmp_path).update(made=made("b"), run={"target": "t2"})
     Manifest(tmp_path).update(made=made("a", sha256="2"))
     content = json.loads((tmp_path / "manifest.json").read_text())
-    assert content == {
-        "run": {"target": "t2"},
-        "outputs": {**made("a", sha256="2"), **made("b")},
-    }
+    assert content == {"run": {"target": "t2"}, "outputs": {**made("a", sha256="2"), **made("b")}}
 
 
 @pytest.mark.parametrize(
     "content",
-    [
-        b"{",
-        b"[]",
-        b"\xff\xfe",
-        b'{"outputs": []}',
-        b'{"run": 3}',
-        b'{"name": "of another program"}',
-        b"[" * 100_000,
-    ],
+    [b"{", b"[]", b"\xff\xfe", b'{"outputs": []}', b'{"run": 3}', b'{"name": "of another program"}', b"[" * 100_000],
 )
 def test_an_unreadable_manifest_is_moved_aside(tmp_path, caplog, content):
     (tmp_path / "manifest.json").write_bytes(content)
@@ -261,8 +247,7 @@ def test_an_entry_of_another_version_is_not_relied_on_and_the_others_are(tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("name", "content"),
-    [("manifest.json", '{"name": "web app"}'), ("errors.json", "{}"), ("errors.json", "[1]")],
+    ("name", "content"), [("manifest.json", '{"name": "web app"}'), ("errors.json", "{}"), ("errors.json", "[1]")]
 )
 def test_a_file_of_another_program_under_such_a_name_stops_the_run(folder, record, name, content):
     write_whole(folder / name, content)
@@ -381,9 +366,7 @@ def test_the_hash_of_the_settings_depends_on_them_and_not_on_their_order(folder)
 def test_outputs_that_exist_stop_the_run_before_it_begins(folder, record, weights, earlier):
     other = {"patient": "b", "session": "", "layout": "brats", "target": "t2"}
     outputs = OutputFolder(folder, weights_path=str(weights))
-    with pytest.raises(
-        FileExistsError, match=rf"^1 output\(s\) exist already, e\.g\. {earlier}; ask for overwrite"
-    ):
+    with pytest.raises(FileExistsError, match=rf"^1 output\(s\) exist already, e\.g\. {earlier}; ask for overwrite"):
         outputs.open([other, record])
     outputs.open([other])
     OutputFolder(folder).open([record | {"target": "t1"}])
@@ -516,9 +499,7 @@ def test_with_skip_existing_other_settings_are_a_reason_too(folder, record, weig
 
 
 @pytest.mark.parametrize("manifest", [None, "{", '{"run": {}, "outputs": {}}'])
-def test_where_the_manifest_is_lost_an_output_is_known_by_its_sidecar(
-    folder, record, weights, earlier, manifest
-):
+def test_where_the_manifest_is_lost_an_output_is_known_by_its_sidecar(folder, record, weights, earlier, manifest):
     before = json.loads((folder / "manifest.json").read_text())["outputs"]["a/a_t2_synth.nii.gz"]
     (folder / "manifest.json").unlink()
     if manifest is not None:
@@ -528,9 +509,7 @@ def test_where_the_manifest_is_lost_an_output_is_known_by_its_sidecar(
     assert (standing, outputs.fates["skipped"]) == ("done", [("a", "t2")])
     assert earlier.stat().st_mtime_ns == modified
     now = json.loads((folder / "manifest.json").read_text())["outputs"]["a/a_t2_synth.nii.gz"]
-    assert {key: now[key] for key in now if key != "finished"} == {
-        key: before[key] for key in now if key != "finished"
-    }
+    assert {key: now[key] for key in now if key != "finished"} == {key: before[key] for key in now if key != "finished"}
 
 
 def test_an_output_never_replaces_a_scan_whatever_was_asked(folder, record, earlier):
@@ -576,8 +555,7 @@ def test_no_output_has_a_sidecar_of_the_name_of_the_ledger(tmp_path, output):
 
 
 @pytest.mark.parametrize(
-    ("name", "content"),
-    [("a_t2_synth.json", '{"EchoTime": 0.1}'), ("a_t2_synth.json", "["), ("a_t2_synth.png", "")],
+    ("name", "content"), [("a_t2_synth.json", '{"EchoTime": 0.1}'), ("a_t2_synth.json", "["), ("a_t2_synth.png", "")]
 )
 def test_a_file_of_others_beside_an_output_is_in_the_way(folder, record, name, content):
     write_whole(folder / "a" / name, content)
@@ -604,9 +582,7 @@ def test_a_sidecar_of_a_killed_run_is_not_in_the_way(folder, record):
 def test_outputs_of_a_raw_bids_dataset_go_elsewhere(tmp_path):
     scan = tmp_path / "sub-01" / "ses-1" / "anat" / "sub-01_ses-1_T1w.nii.gz"
     record = {"patient": "01", "session": "1", "layout": "bids", "target": "t2", "t1": str(scan)}
-    with pytest.raises(
-        ValueError, match=r"is the BIDS dataset itself; choose another, e\.g\. .*derivatives/hmf$"
-    ):
+    with pytest.raises(ValueError, match=r"is the BIDS dataset itself; choose another, e\.g\. .*derivatives/hmf$"):
         OutputFolder(tmp_path).open([record])
     OutputFolder(tmp_path / "derivatives" / "hmf").open([record])
 
@@ -632,9 +608,7 @@ def test_a_run_that_comes_to_nothing_leaves_no_folder_that_it_made(tmp_path, rec
 
 
 @pytest.mark.parametrize("sidecar", [None, "{}", '{"Sha256": "0"}', "[]", "{"])
-def test_with_skip_existing_an_output_that_nobody_speaks_of_is_never_replaced(
-    folder, record, earlier, sidecar
-):
+def test_with_skip_existing_an_output_that_nobody_speaks_of_is_never_replaced(folder, record, earlier, sidecar):
     (folder / "manifest.json").unlink()
     beside(earlier, ".json").unlink()
     if sidecar is not None:

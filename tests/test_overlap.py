@@ -3,7 +3,6 @@
 import threading
 
 import pytest
-
 from hmf_networks.engines.overlap import ReadAhead
 
 PATIENCE = 10  # seconds until a test gives up

@@ -7,16 +7,15 @@ import sys
 import zipfile
 from pathlib import Path
 
-import pytest
-from monai.bundle import ConfigParser, create_workflow, load
-from monai.bundle.utils import load_bundle_config
-
 import hmf_networks
+import pytest
 from hmf_networks.bundles import pack as packing
 from hmf_networks.bundles.find import bundle_root
 from hmf_networks.bundles.pack import NAME, NEEDED, faults_of, for_the_zoo, members_of, pack
 from hmf_networks.cli import main
 from hmf_networks.nets import HMFMambaINR
+from monai.bundle import ConfigParser, create_workflow, load
+from monai.bundle.utils import load_bundle_config
 
 BUNDLE = bundle_root()
 
@@ -35,18 +34,13 @@ def bundle(tmp_path):
 
 
 def test_the_folder_holds_all_that_the_zoo_asks_for_and_the_package(packed):
-    there = {
-        path.relative_to(packed.folder).as_posix() for path in packed.folder.rglob("*") if path.is_file()
-    }
+    there = {path.relative_to(packed.folder).as_posix() for path in packed.folder.rglob("*") if path.is_file()}
     assert set(NEEDED) <= there
     code = {path.relative_to(packing.PACKAGE.parent).as_posix() for path in packing.PACKAGE.rglob("*.py")}
     assert code <= there
     assert {path.split("/")[0] for path in there} == {"LICENSE", "configs", "docs", "models", "hmf_networks"}
     assert not [name for name in there if "__pycache__" in name or name.endswith(".so")]
-    assert sorted(path.name for path in packed.folder.parent.iterdir()) == [
-        NAME,
-        f"{NAME}_v{packed.version}.zip",
-    ]
+    assert sorted(path.name for path in packed.folder.parent.iterdir()) == [NAME, f"{NAME}_v{packed.version}.zip"]
 
 
 def test_the_zip_is_the_folder_in_the_same_bytes_every_time(packed, tmp_path):
@@ -100,9 +94,7 @@ def test_what_is_there_is_replaced_only_when_asked_to(tmp_path):
         ("models/model.json", '"sha256"', '"sha1"', "other weights"),
     ],
 )
-def test_what_is_not_fit_to_be_published_is_refused_and_nothing_is_left(
-    bundle, tmp_path, name, old, new, fault
-):
+def test_what_is_not_fit_to_be_published_is_refused_and_nothing_is_left(bundle, tmp_path, name, old, new, fault):
     text = (bundle / name).read_text(encoding="utf-8")
     assert old in text
     (bundle / name).write_text(text.replace(old, new, 1), encoding="utf-8")
@@ -123,7 +115,7 @@ def test_large_files_are_told_with_their_hashes(packed, monkeypatch):
     large = packing.large_files(members_of(BUNDLE))
     assert large == ["models/model.pt"]
     told = for_the_zoo(packed._replace(large=large))
-    assert '- path: "models/model.pt"' in told
+    assert "- path: 'models/model.pt'" in told
     assert json.loads((BUNDLE / "models" / "model.json").read_text())["sha256"][0] in told
 
 

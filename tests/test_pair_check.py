@@ -4,7 +4,6 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-
 from hmf_networks.data.folder import find_subjects
 from hmf_networks.data.pair_check import Finding, compare_contrasts
 
@@ -57,9 +56,7 @@ def test_a_shift_of_5_mm_is_found_with_its_length_and_direction(subject, axis, w
 @pytest.mark.parametrize("pair", list(itertools.combinations(("t1", "t1c", "t2", "flair"), 2)))
 def test_of_two_contrasts_a_shift_names_both(subject, pair):
     first, second = pair
-    (finding,) = compare_contrasts(
-        {first: subject[first], second: moved(subject[second], 1, -5 / 4)}, SPACING_MM
-    )
+    (finding,) = compare_contrasts({first: subject[first], second: moved(subject[second], 1, -5 / 4)}, SPACING_MM)
     assert finding[:2] == ("W_SHIFT", pair)
     assert finding.number == pytest.approx(5, abs=1.5)
 
@@ -115,10 +112,7 @@ def test_thick_slices_are_judged_like_cubes():
     from hmf_networks.data.phantom import simulate_subject
 
     images = simulate_subject(5, 1, spacing_mm=2.0, contrasts=("t1", "t2", "flair")).images
-    slices = {
-        name: image.reshape(*image.shape[:2], -1, 2).mean(-1, dtype=np.float32)
-        for name, image in images.items()
-    }
+    slices = {name: image.reshape(*image.shape[:2], -1, 2).mean(-1, dtype=np.float32) for name, image in images.items()}
     assert compare_contrasts(slices, (2.0, 2.0, 4.0)) == []
     slices["t2"] = moved(slices["t2"], 2, 5 / 4)
     (finding,) = compare_contrasts(slices, (2.0, 2.0, 4.0))

@@ -148,11 +148,7 @@ def test_the_header_says_millimetres_lps_and_scanner_space_twice(tmp_path):
 
 @pytest.mark.parametrize(
     ("layout", "taken"),
-    [
-        ("brats", "BraTS-SIM-00002-000"),
-        ("ixi", "IXI002-SIM-0002-T1.nii.gz"),
-        ("bids", "sub-sim002/anat"),
-    ],
+    [("brats", "BraTS-SIM-00002-000"), ("ixi", "IXI002-SIM-0002-T1.nii.gz"), ("bids", "sub-sim002/anat")],
 )
 def test_nothing_is_written_when_one_subject_is_there_already(tmp_path, layout, taken):
     path = tmp_path / taken

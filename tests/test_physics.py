@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-
 from hmf_networks.physics.artefacts import bias_field, rician_noise, stored
 from hmf_networks.physics.fields import expand, knots, smooth_field, voxel_centres
 from hmf_networks.physics.lesions import draw_plaques, draw_tumour, pushed_aside

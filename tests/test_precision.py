@@ -1,6 +1,5 @@
 import pytest
 import torch
-
 from hmf_networks.engines.precision import has_bfloat16, is_mixed
 
 CPU = torch.device("cpu")
@@ -8,12 +7,7 @@ CPU = torch.device("cpu")
 
 @pytest.mark.parametrize(
     ("native", "precision", "mixed"),
-    [
-        (True, "auto", True),
-        (False, "auto", False),
-        (True, "fp32", False),
-        (False, "bf16", True),
-    ],
+    [(True, "auto", True), (False, "auto", False), (True, "fp32", False), (False, "bf16", True)],
 )
 def test_bfloat16_is_used_where_it_is_native_or_asked_for(monkeypatch, native, precision, mixed):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": native}, raising=False)

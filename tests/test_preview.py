@@ -2,10 +2,9 @@ import io
 
 import numpy as np
 import pytest
-from PIL import Image
-
 from hmf_networks.reports.picture import draw_files
 from hmf_networks.transforms.preview import CAPTION_HEIGHT, GAP, PIXELS_PER_MM, three_planes_png
+from PIL import Image
 
 SHAPE = (40, 50, 60)  # X to the right, Y to the front, Z to the top of the head
 
@@ -59,17 +58,13 @@ def test_the_top_of_the_head_is_up_and_the_nose_left_in_the_sagittal_plane():
 
 @pytest.mark.parametrize("spacing_mm", [(1, 1, 1), (0.5, 1, 2), (3, 0.8, 1)])
 def test_a_ball_in_millimetres_is_drawn_as_round_as_it_is(spacing_mm):
-    mm = np.meshgrid(
-        *((np.arange(n) - (n - 1) / 2) * s for n, s in zip(SHAPE, spacing_mm, strict=True)), indexing="ij"
-    )
+    mm = np.meshgrid(*((np.arange(n) - (n - 1) / 2) * s for n, s in zip(SHAPE, spacing_mm, strict=True)), indexing="ij")
     radius_mm = 0.4 * min(n * s for n, s in zip(SHAPE, spacing_mm, strict=True))
     volume = np.where(sum(axis**2 for axis in mm) < radius_mm**2, 1, -0.9).astype(np.float32)
     for tile in tiles(three_planes_png({"t1": volume}, spacing_mm), spacing_mm).values():
         rows, columns = (np.ptp(np.nonzero(tile > 128)[axis]) + 1 for axis in (0, 1))
         assert rows == pytest.approx(columns, abs=2.5 * PIXELS_PER_MM * max(spacing_mm))
-        assert columns == pytest.approx(
-            2 * radius_mm * PIXELS_PER_MM, abs=2.5 * PIXELS_PER_MM * max(spacing_mm)
-        )
+        assert columns == pytest.approx(2 * radius_mm * PIXELS_PER_MM, abs=2.5 * PIXELS_PER_MM * max(spacing_mm))
 
 
 def test_every_volume_has_its_column_and_all_show_the_same_place():

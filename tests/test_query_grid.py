@@ -2,7 +2,6 @@ import math
 
 import pytest
 import torch
-
 from hmf_networks.engines.query_grid import random_query_grid
 
 SIZES = [(256, 256), (17, 40), (8, 8)]

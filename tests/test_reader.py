@@ -9,11 +9,10 @@ from types import ModuleType
 import nibabel
 import numpy as np
 import pytest
-from torture.case import Volume, simulated_head
-from torture.craft import header, nifti, pair
-
 from hmf_networks.nifti.codes import ERRORS, VolumeError
 from hmf_networks.nifti.read import examine, read_header, read_volume
+from torture.case import Volume, simulated_head
+from torture.craft import header, nifti, pair
 
 NUM_MUTATIONS = 2000
 

@@ -4,11 +4,10 @@ import pickle
 
 import pytest
 import torch
-from torch import nn
-
 from hmf_networks.engines import SliceSynthesisInferer
 from hmf_networks.engines.ready import Ready, fold_batch_norms
 from hmf_networks.nets import HMFMambaINR
+from torch import nn
 
 
 def used_network() -> HMFMambaINR:

@@ -6,11 +6,10 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-from scipy import ndimage
-from scipy.spatial.transform import Rotation
-
 from hmf_networks.data.phantom import simulate_subject
 from hmf_networks.nifti.read import read_volume
+from scipy import ndimage
+from scipy.spatial.transform import Rotation
 
 pytestmark = [
     pytest.mark.slow,  # ITK takes ten seconds to load

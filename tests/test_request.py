@@ -8,15 +8,14 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-from monai.bundle import ConfigParser
-from monai.transforms import SaveImaged
-
 from hmf_networks.bundles.find import bundle_root
 from hmf_networks.cli import main
 from hmf_networks.engines.request import LoadStudyd
 from hmf_networks.engines.weights import load_weights
 from hmf_networks.naming import CONTRASTS
 from hmf_networks.nifti.codes import VolumeError
+from monai.bundle import ConfigParser
+from monai.transforms import SaveImaged
 
 
 @pytest.fixture(scope="module")
@@ -68,11 +67,7 @@ def test_files_that_the_request_names_come_first(scans, tmp_path):
 
 
 def test_volumes_of_a_file_are_called_by_the_request_or_its_name_or_as_usual(four_dimensional, caplog):
-    for renamed, request in (
-        ("study", {"contrasts": "t2, pd"}),
-        ("x_t2_pd", {}),
-        ("y", {"contrasts": ["t2", "pd"]}),
-    ):
+    for renamed, request in (("study", {"contrasts": "t2, pd"}), ("x_t2_pd", {}), ("y", {"contrasts": ["t2", "pd"]})):
         path = four_dimensional.rename(four_dimensional.with_name(f"{renamed}.nii.gz"))
         record = recorded(image=str(path), **request)
         assert record["volumes"] == {"t2": 0, "pd": 1}

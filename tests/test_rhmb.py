@@ -2,11 +2,10 @@
 
 import pytest
 import torch
-from torch import nn
-
 from hmf_networks.blocks.conv import ConvBlock, ResidualBlock, UpConvBlock
 from hmf_networks.blocks.rcg import RCG
 from hmf_networks.blocks.rhmb import RHMB, TokenMixer
+from torch import nn
 
 patch_sizes = pytest.mark.parametrize("patch_size", [1, 2, 4])
 

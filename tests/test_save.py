@@ -11,9 +11,6 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-from monai.data import MetaTensor
-from PIL import Image
-
 from hmf_networks.atomic import FileChangedError, write_whole
 from hmf_networks.hashing import file_hash
 from hmf_networks.outputs.failure import told
@@ -21,6 +18,8 @@ from hmf_networks.transforms.load import LoadContrastsd
 from hmf_networks.transforms.save import NoRoomError, SaveSynthesisd
 from hmf_networks.transforms.sidecar import bids_name
 from hmf_networks.transforms.targets import PickTargetsd
+from monai.data import MetaTensor
+from PIL import Image
 
 AFFINE = np.array([[-0.9, 0.1, 0, 40], [0.1, 0.9, 0.05, -30], [0, 0, 1.2, 5], [0, 0, 0, 1.0]])
 SHAPE = (20, 22, 18)
@@ -63,9 +62,7 @@ def test_the_volume_holds_the_prediction_on_the_grid_of_the_first_source(sample,
 def test_the_sidecar_tells_where_the_volume_comes_from(sample, tmp_path):
     weights = tmp_path / "model.pt"
     weights.write_bytes(b"weights")
-    sidecar = json.loads(
-        (save(sample, tmp_path, weights_path=str(weights)).parent / "lg01_t2_synth.json").read_text()
-    )
+    sidecar = json.loads((save(sample, tmp_path, weights_path=str(weights)).parent / "lg01_t2_synth.json").read_text())
     assert sidecar["Sources"] == {"t1": "secret_t1.nii.gz", "flair": "secret_flair.nii.gz"}
     assert sidecar["WeightsSha256"] == hashlib.sha256(b"weights").hexdigest()
     assert sidecar["Target"] == "t2"
@@ -125,14 +122,10 @@ def test_a_prediction_of_more_than_was_asked_for_is_refused(sample, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(
-    ("targets", "kept"), [(["t2"], [2]), (["flair", "t1"], [3, 0]), ([], [0, 1, 2, 3, 4])]
-)
+@pytest.mark.parametrize(("targets", "kept"), [(["t2"], [2]), (["flair", "t1"], [3, 0]), ([], [0, 1, 2, 3, 4])])
 def test_of_all_that_a_network_makes_what_was_asked_for_is_picked_and_knows_its_place(targets, kept):
     pred = MetaTensor(torch.rand(5, *SHAPE), affine=torch.from_numpy(AFFINE))
-    picked = PickTargetsd(targets=["t1", "t1c", "t2", "flair", "pd"])({"pred": pred, "targets": targets})[
-        "pred"
-    ]
+    picked = PickTargetsd(targets=["t1", "t1c", "t2", "flair", "pd"])({"pred": pred, "targets": targets})["pred"]
     assert torch.equal(picked, pred[kept])
     assert torch.equal(picked.affine, pred.affine)
 
@@ -144,10 +137,7 @@ def test_targets_that_are_not_those_of_the_network_are_refused():
 
 def test_without_preview_there_is_no_picture(sample, tmp_path):
     path = save(sample, tmp_path / "out", preview=False)
-    assert sorted(file.name for file in path.parent.iterdir()) == [
-        "lg01_t2_synth.json",
-        "lg01_t2_synth.nii.gz",
-    ]
+    assert sorted(file.name for file in path.parent.iterdir()) == ["lg01_t2_synth.json", "lg01_t2_synth.nii.gz"]
 
 
 def test_a_bids_subject_becomes_a_bids_derivative(sample, tmp_path):
@@ -159,10 +149,7 @@ def test_a_bids_subject_becomes_a_bids_derivative(sample, tmp_path):
 
 def test_a_bids_source_is_named_from_the_folder_of_its_subject_on():
     assert bids_name(Path("/data/sub-study/sub-01/anat/sub-01_T1w.nii.gz")) == "sub-01/anat/sub-01_T1w.nii.gz"
-    assert (
-        bids_name(Path("/data/sub-01/ses-2/anat/sub-01_ses-2_T1w.nii"))
-        == "sub-01/ses-2/anat/sub-01_ses-2_T1w.nii"
-    )
+    assert bids_name(Path("/data/sub-01/ses-2/anat/sub-01_ses-2_T1w.nii")) == "sub-01/ses-2/anat/sub-01_ses-2_T1w.nii"
 
 
 @pytest.mark.parametrize("turned", [np.diag([-1.0, 1, 1, 1]) @ AFFINE, np.eye(4)])
@@ -212,9 +199,7 @@ def saver(tmp_path) -> SaveSynthesisd:
 def test_the_ledger_is_told_the_hash_of_the_volume_and_of_its_sources(sample, saver):
     path = Path(saver(sample)["output_paths"][0])
     saver.finish()
-    sources = {
-        name: file_hash(source) for name, source in zip(("t1", "flair"), sample["source_paths"], strict=True)
-    }
+    sources = {name: file_hash(source) for name, source in zip(("t1", "flair"), sample["source_paths"], strict=True)}
     assert saver.ledger.of_written == [("lg01", file_hash(path), sources)]
     sidecar = json.loads(path.with_name("lg01_t2_synth.json").read_text())
     assert (sidecar["Sha256"], sidecar["SourcesSha256"]) == (file_hash(path), sources)
@@ -245,9 +230,7 @@ def refuse_writing(monkeypatch, number: int, *, name: str) -> None:
     monkeypatch.setattr("hmf_networks.transforms.save.write_whole", write)
 
 
-def test_an_output_that_cannot_be_written_is_told_to_the_ledger_and_the_next_goes_on(
-    sample, saver, monkeypatch
-):
+def test_an_output_that_cannot_be_written_is_told_to_the_ledger_and_the_next_goes_on(sample, saver, monkeypatch):
     refuse_writing(monkeypatch, errno.EACCES, name="a_t2_synth.nii.gz")
     for patient in ("a", "b"):
         saver(sample | {"patient": patient})
@@ -258,9 +241,7 @@ def test_an_output_that_cannot_be_written_is_told_to_the_ledger_and_the_next_goe
     assert not list(saver.output_dir.glob("a/*"))  # no sidecar of a volume that is not there
 
 
-def test_of_the_outputs_of_a_subject_one_that_cannot_be_written_keeps_no_other_back(
-    sample, saver, monkeypatch
-):
+def test_of_the_outputs_of_a_subject_one_that_cannot_be_written_keeps_no_other_back(sample, saver, monkeypatch):
     refuse_writing(monkeypatch, errno.EACCES, name="a_t2_synth.nii.gz")
     pred = MetaTensor(sample["pred"].repeat(3, 1, 1, 1), affine=torch.from_numpy(AFFINE))
     saver(sample | {"patient": "a", "pred": pred, "targets": ["t1c", "t2", "pd"]})
@@ -302,18 +283,14 @@ def test_a_source_that_changes_between_reading_and_writing_is_told(sample, saver
 def test_without_room_the_call_after_it_ends_with_one_clear_error(sample, saver, monkeypatch, number):
     refuse_writing(monkeypatch, number, name="a_t2_synth.nii.gz")
     saver(sample | {"patient": "a"})
-    with pytest.raises(
-        NoRoomError, match=r"a_t2_synth\.nii\.gz cannot be written: .*go on with --skip-existing"
-    ):
+    with pytest.raises(NoRoomError, match=r"a_t2_synth\.nii\.gz cannot be written: .*go on with --skip-existing"):
         saver(sample | {"patient": "b"})
     saver.finish()
     assert [patient for patient, _ in saver.ledger.of_failed] == ["a"]
     assert not [path for path in saver.output_dir.rglob("*") if path.is_file()]
 
 
-def test_without_a_ledger_an_output_that_cannot_be_written_raises_what_was_raised(
-    sample, tmp_path, monkeypatch
-):
+def test_without_a_ledger_an_output_that_cannot_be_written_raises_what_was_raised(sample, tmp_path, monkeypatch):
     refuse_writing(monkeypatch, errno.EACCES, name=".nii.gz")
     with pytest.raises(PermissionError):
         save(sample, tmp_path / "out")

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-
 from hmf_networks.blocks.ssm2d import SSM2d
 from hmf_networks.ops.scan_order import DIRECTIONS, maps_to_sequences, sequences_to_map
 

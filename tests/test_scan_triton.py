@@ -13,13 +13,12 @@ from types import ModuleType
 
 import pytest
 import torch
-from torch import Tensor
-
 from hmf_networks.ops import _scan_mamba_ssm, _scan_triton, selective_scan
 from hmf_networks.ops._scan_probe import smoke_test
 from hmf_networks.ops._scan_reference import scan_reference
 from hmf_networks.ops.scan_order import DIRECTIONS, maps_to_sequences, sequences_to_map
 from hmf_networks.ops.selective_scan_2d import selective_scan_2d
+from torch import Tensor
 
 interpreted = pytest.mark.skipif(
     find_spec("triton") is None or os.environ.get("TRITON_INTERPRET") != "1",
@@ -167,12 +166,7 @@ class OnCuda:
 
 @pytest.mark.parametrize(
     ("there", "picked"),
-    [
-        ({"triton", "mamba_ssm"}, "triton"),
-        ({"mamba_ssm"}, "mamba_ssm"),
-        ({"triton"}, "triton"),
-        (set(), "chunked"),
-    ],
+    [({"triton", "mamba_ssm"}, "triton"), ({"mamba_ssm"}, "mamba_ssm"), ({"triton"}, "triton"), (set(), "chunked")],
     ids=["both", "mamba_ssm", "triton", "none"],
 )
 def test_cuda_is_served_by_triton_then_mamba_ssm_then_plain_torch(monkeypatch, there, picked):
@@ -239,9 +233,7 @@ def test_a_kernel_for_cuda_refuses_other_tensors_and_names_the_cure(name, monkey
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     monkeypatch.setitem(selective_scan.PROBES, name, lambda: True)
     inputs = sequences(random_inputs(SIZES["odd"], 2))
-    with pytest.raises(
-        ValueError, match=rf"'{name}' is for float32 on CUDA.* got torch.float32 on cpu.*'chunked'"
-    ):
+    with pytest.raises(ValueError, match=rf"'{name}' is for float32 on CUDA.* got torch.float32 on cpu.*'chunked'"):
         selective_scan.selective_scan(**inputs, backend=name)
 
 

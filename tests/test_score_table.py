@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from ignite.engine import Engine
-
 from hmf_networks.reports.score_table import ScoreTable, volume_rows
+from ignite.engine import Engine
 
 SHAPE = (24, 26, 20)
 
@@ -98,9 +97,7 @@ def test_network_and_rivals_are_scored_on_the_same_volumes(tmp_path, caplog):
     assert {row["method"] for row in rows} == {"ours", "copy", "inverse"}
     assert {(row["subject"], row["session"]) for row in rows} == {("a", "1"), ("b", "1")}
     whole = {
-        row["method"]: float(row["mae"])
-        for row in rows
-        if (row["protocol"], row["region"]) == ("volume", "whole")
+        row["method"]: float(row["mae"]) for row in rows if (row["protocol"], row["region"]) == ("volume", "whole")
     }
     assert whole["copy"] == 0
     assert whole["ours"] == pytest.approx(0.05, abs=1e-5)

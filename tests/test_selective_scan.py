@@ -9,10 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from torch import Tensor
-
 from hmf_networks.ops import _scan_native_build, _scan_native_kernel
 from hmf_networks.ops.selective_scan import BACKENDS, available_backends, selective_scan
+from torch import Tensor
 
 DIFFERENTIABLE = ("u", "delta", "A", "B", "C", "D", "z", "delta_bias")
 OPTIONAL = ("D", "z", "delta_bias", "delta_softplus")
@@ -34,13 +33,7 @@ sizes = pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
 
 
 def random_inputs(
-    length: int,
-    states: int,
-    groups: int,
-    width: int,
-    *,
-    options: tuple[str, ...] = OPTIONAL,
-    step: float = 1.0,
+    length: int, states: int, groups: int, width: int, *, options: tuple[str, ...] = OPTIONAL, step: float = 1.0
 ) -> dict[str, Tensor | bool]:
     """Arguments of `selective_scan` in float64; step sizes are about `step` and positive."""
     batch, channels = 2, groups * width
@@ -71,9 +64,7 @@ def exact(inputs: dict[str, Tensor | bool], backend: str) -> tuple[dict[str, Ten
 
 def value_and_gradients(inputs: dict[str, Tensor | bool], *, backend: str) -> dict[str, Tensor]:
     leaves = {
-        name: value.detach().clone().requires_grad_()
-        for name, value in inputs.items()
-        if isinstance(value, Tensor)
+        name: value.detach().clone().requires_grad_() for name, value in inputs.items() if isinstance(value, Tensor)
     }
     y = selective_scan(**(inputs | leaves), backend=backend)
     towards = torch.cos(torch.arange(y.numel(), dtype=torch.float64)).reshape(y.shape)
@@ -94,13 +85,7 @@ def test_the_loop_halves_its_state_when_delta_is_log_two_and_a_is_minus_one():
     log_two = math.log(2)
     u, ones = torch.tensor([[[1.0, 2.0, 4.0]]]), torch.ones(1, 1, 1, 3)
     y = selective_scan(
-        u,
-        torch.full_like(u, log_two),
-        -torch.ones(1, 1),
-        ones,
-        3 * ones,
-        torch.tensor([10.0]),
-        backend="reference",
+        u, torch.full_like(u, log_two), -torch.ones(1, 1), ones, 3 * ones, torch.tensor([10.0]), backend="reference"
     )
     states = torch.tensor([1.0, 2.5, 5.25]) * log_two  # 1, 1 / 2 + 2, 2.5 / 2 + 4
     torch.testing.assert_close(y[0, 0], 3 * states + 10 * u[0, 0])
@@ -132,9 +117,7 @@ def test_every_group_is_a_scan_of_its_own(backend):
         alone = {name: inputs[name][:, own] for name in ("u", "delta", "z")}
         alone |= {name: inputs[name][own] for name in ("A", "D", "delta_bias")}
         alone |= {name: inputs[name][:, group : group + 1] for name in ("B", "C")}
-        torch.testing.assert_close(
-            selective_scan(**alone, delta_softplus=True, backend=backend), together[:, own]
-        )
+        torch.testing.assert_close(selective_scan(**alone, delta_softplus=True, backend=backend), together[:, own])
 
 
 @pytest.mark.parametrize("backend", available_backends())
@@ -170,9 +153,7 @@ def test_backend_in_float32_is_near_the_loop_in_float64_in_value_and_gradient(ba
 def test_backend_in_float64_equals_the_loop_in_value_and_gradient(backend, size):
     inputs = random_inputs(*size)
     assert_near(
-        value_and_gradients(inputs, backend=backend),
-        value_and_gradients(inputs, backend="reference"),
-        tolerance=1e-10,
+        value_and_gradients(inputs, backend=backend), value_and_gradients(inputs, backend="reference"), tolerance=1e-10
     )
 
 
@@ -247,8 +228,7 @@ def test_bfloat16_inputs_get_gradients_near_those_of_the_loop(backend):
 def test_the_memory_layout_of_the_inputs_does_not_matter(backend):
     inputs, tolerance = exact(random_inputs(65, 4, 2, 5), backend)
     turned = inputs | {
-        name: inputs[name].transpose(-1, -2).contiguous().transpose(-1, -2)
-        for name in ("u", "delta", "A", "B", "z")
+        name: inputs[name].transpose(-1, -2).contiguous().transpose(-1, -2) for name in ("u", "delta", "A", "B", "z")
     }
     turned["C"] = inputs["C"].repeat_interleave(2, dim=-1)[..., ::2]
     assert not any(turned[name].is_contiguous() for name in ("u", "delta", "A", "B", "C", "z"))
@@ -281,9 +261,7 @@ def test_the_scan_of_tensors_without_numbers_tells_the_shape_of_the_result():
     assert selective_scan(**inputs, backend="chunked").shape == (2, 10, 65)
 
 
-def full_scan(
-    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, z: Tensor, bias: Tensor
-) -> Tensor:
+def full_scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, z: Tensor, bias: Tensor) -> Tensor:
     return selective_scan(u, delta, A, B, C, D, z, bias, True)
 
 
@@ -464,9 +442,7 @@ def test_the_kernel_is_a_well_behaved_operator():
     leaves = [tensor.detach().requires_grad_() for tensor in tensors]
     torch.library.opcheck(torch.ops.hmf.scan_forward.default, (*leaves, True, 0, True))
     y, starts = torch.ops.hmf.scan_forward(*tensors, True, 0, True)
-    torch.library.opcheck(
-        torch.ops.hmf.scan_backward.default, (torch.ones_like(y), *tensors, True, 0, starts)
-    )
+    torch.library.opcheck(torch.ops.hmf.scan_backward.default, (torch.ones_like(y), *tensors, True, 0, starts))
 
 
 @native

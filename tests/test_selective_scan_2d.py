@@ -2,11 +2,10 @@
 
 import pytest
 import torch
-from torch import Tensor
-
 from hmf_networks.ops.scan_order import DIRECTIONS, maps_to_sequences, sequences_to_map
 from hmf_networks.ops.selective_scan import available_backends, selective_scan
 from hmf_networks.ops.selective_scan_2d import selective_scan_2d
+from torch import Tensor
 
 # batch, height, width, channels, states; 20 and 36 channels fill no register
 SIZES = {
@@ -83,10 +82,7 @@ def test_the_memory_layout_of_the_inputs_does_not_matter(size, backend):
     wanted = selective_scan_2d(**inputs, delta_softplus=True, backend=backend)
     for order in [(0, 1, 2, 4, 3), (3, 0, 1, 2, 4), (0, 3, 4, 1, 2), (0, 2, 1, 3, 4)]:
         back = [order.index(axis) for axis in range(5)]
-        moved = {
-            name: x.permute(order).contiguous().permute(back) if x.dim() == 5 else x
-            for name, x in inputs.items()
-        }
+        moved = {name: x.permute(order).contiguous().permute(back) if x.dim() == 5 else x for name, x in inputs.items()}
         channels_first = inputs["u"].permute(0, 3, 1, 2).clone(memory_format=torch.contiguous_format)
         moved["u"] = channels_first.permute(0, 2, 3, 1)
         torch.testing.assert_close(selective_scan_2d(**moved, delta_softplus=True, backend=backend), wanted)

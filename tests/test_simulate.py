@@ -4,8 +4,6 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-from monai.transforms import Compose
-
 from hmf_networks.cli import main
 from hmf_networks.data.head_phantom import simulate_heads
 from hmf_networks.data.label_maps import find_label_maps, split_label_maps
@@ -13,6 +11,8 @@ from hmf_networks.data.slices import SimulatedSlices
 from hmf_networks.physics.head import make_head
 from hmf_networks.transforms.modality_dropout import ModalityDropoutd
 from hmf_networks.transforms.simulate import LoadHeadd, SimulateContrastsd
+from monai.transforms import Compose
+
 from tests.heads import ball_labels
 
 SIZE = (64, 80)
@@ -146,16 +146,7 @@ def test_scans_and_truth_lie_on_one_grid_and_repeat_to_the_byte(head, tmp_path):
 
 
 def test_the_command_writes_scans_and_truth_and_replaces_nothing(label_maps, tmp_path, capsys):
-    arguments = [
-        "simulate",
-        str(tmp_path / "out"),
-        "--labels",
-        str(label_maps),
-        "--subjects",
-        "1",
-        "--spacing",
-        "4",
-    ]
+    arguments = ["simulate", str(tmp_path / "out"), "--labels", str(label_maps), "--subjects", "1", "--spacing", "4"]
     assert main(arguments) == 0
     folders = {path.parent.parent.name for path in (tmp_path / "out").rglob("*-t2w.nii.gz")}
     assert folders == {"scans", "truth"}

@@ -9,10 +9,10 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-
 from hmf_networks.hashing import file_hash
 from hmf_networks.reports.card_table import TABLES, card_table
 from hmf_networks.reports.results import VIEWS
+
 from tests.heads import ball_labels
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
@@ -59,10 +59,7 @@ def test_every_task_lesions_and_decoding_are_measured_and_become_tables(measure,
 
     assert found["skipped"] == []
     assert found["settings"]["weights_sha256"] == file_hash(any_weights)
-    assert {(p["kind"], p["map"]) for p in found["people"]} == {
-        ("with skull", HELD_OUT),
-        ("brain extracted", HELD_OUT),
-    }
+    assert {(p["kind"], p["map"]) for p in found["people"]} == {("with skull", HELD_OUT), ("brain extracted", HELD_OUT)}
     assert {row["task"] for row in found["rows"]} == set(found["settings"]["tasks"])
     assert {row["method"] for row in found["rows"]} >= {"HMF-MambaINR", "voxelwise linear", "best copy"}
     for entry in found["lesions"]:

@@ -2,8 +2,6 @@ import logging
 
 import pytest
 import torch
-from monai.data import MetaTensor
-
 from hmf_networks.data.slices import SliceDataset
 from hmf_networks.ops.coordinates import sample_plane
 from hmf_networks.transforms.slices import (
@@ -18,6 +16,7 @@ from hmf_networks.transforms.slices import (
     slice_axis,
     source_pixel_centres,
 )
+from monai.data import MetaTensor
 
 CHANGED_PIXELS = [(40, 0.5), (50, 0.719), (37, 1.4), (30, 2.0), (41, 0.93)]  # pixels, mm each
 
@@ -55,9 +54,7 @@ def test_padding_tells_where_the_first_pixel_went():
 
 @pytest.mark.parametrize(("size", "new"), [(320, 230), (139, 104), (41, 38), (256, 240)])
 def test_resampled_air_is_still_exactly_air(size, new):
-    assert torch.equal(
-        resample_planes(torch.full((1, 1, size, size), -1.0), (new, new)), -torch.ones(1, 1, new, new)
-    )
+    assert torch.equal(resample_planes(torch.full((1, 1, size, size), -1.0), (new, new)), -torch.ones(1, 1, new, new))
 
 
 @pytest.mark.parametrize(("size", "mm"), CHANGED_PIXELS)
@@ -135,9 +132,7 @@ def test_axial_planes_along_the_slices_are_not_warned_of(caplog, spacing):
     assert caplog.text == ""
 
 
-@pytest.mark.parametrize(
-    ("spacing", "axis"), [([5, 0.9, 0.9], 0), ([1, 4, 1], 1), ([1, 1, 4], 2), ([1.2, 1, 1], 2)]
-)
+@pytest.mark.parametrize(("spacing", "axis"), [([5, 0.9, 0.9], 0), ([1, 4, 1], 1), ([1, 1, 4], 2), ([1.2, 1, 1], 2)])
 def test_the_plane_of_acquisition_cuts_the_coarsest_axis(spacing, axis):
     assert slice_axis(spacing, "acquisition") == axis
 
@@ -156,11 +151,7 @@ def test_an_unknown_plane_is_refused():
 def slices_of(records: list[dict], augmentation=None) -> SliceDataset:
     def read(record: dict) -> dict:
         values = torch.arange(3.0) + 10 * record["number"]
-        return {
-            "image": values.expand(2, 4, 4, 3).clone(),
-            "label": -values.expand(1, 4, 4, 3).clone(),
-            "x": 0,
-        }
+        return {"image": values.expand(2, 4, 4, 3).clone(), "label": -values.expand(1, 4, 4, 3).clone(), "x": 0}
 
     return SliceDataset(records, read, augmentation, num_slices=3, progress=False)
 

@@ -5,7 +5,6 @@ import random
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-
 from hmf_networks.data.folder import find_subjects, keep_several
 from hmf_networks.data.split import (
     load_or_split,
@@ -30,10 +29,7 @@ def sessions_of(num_patients, num_sessions=2):
 
 
 def ixi_records(num_patients):
-    return [
-        {"patient": f"IXI{n:03}", "session": "", "layout": "ixi", "t1": f"/ixi/{n}"}
-        for n in range(num_patients)
-    ]
+    return [{"patient": f"IXI{n:03}", "session": "", "layout": "ixi", "t1": f"/ixi/{n}"} for n in range(num_patients)]
 
 
 def patients(records):
@@ -236,17 +232,12 @@ def test_patients_are_shared_out_by_name(simulated):
 
 
 def test_two_contrasts_are_enough_where_any_subset_is_learned_from(simulated, tmp_path):
-    parts = load_or_split(
-        simulated, CONTRASTS, None, tmp_path / "list.json", [0.5, 0.25, 0.25], any_subset=True
-    )
+    parts = load_or_split(simulated, CONTRASTS, None, tmp_path / "list.json", [0.5, 0.25, 0.25], any_subset=True)
     assert sum(len(records) for records in parts.values()) == 4  # none of them has PD
 
 
 def test_a_single_contrast_is_nothing_to_learn_from(tmp_path, caplog):
-    records = [
-        {"patient": "a", "session": "", "t1": "1"},
-        {"patient": "b", "session": "", "t1": "1", "t2": "2"},
-    ]
+    records = [{"patient": "a", "session": "", "t1": "1"}, {"patient": "b", "session": "", "t1": "1", "t2": "2"}]
     assert [record["patient"] for record in keep_several(records, CONTRASTS, tmp_path)] == ["b"]
     assert "subject a left out" in caplog.text
     with pytest.raises(ValueError, match="has two of"):

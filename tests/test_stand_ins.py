@@ -2,19 +2,11 @@
 
 import pytest
 import torch
-from torch import nn
-
 from hmf_networks.blocks.inrb import INRB
 from hmf_networks.blocks.rhmb import RHMB
-from hmf_networks.blocks.stand_ins import (
-    ConvContext,
-    PixelHead,
-    matching_width,
-    mlp_head,
-    num_parameters,
-    pixel_head,
-)
+from hmf_networks.blocks.stand_ins import ConvContext, PixelHead, matching_width, mlp_head, num_parameters, pixel_head
 from hmf_networks.ops.coordinates import pixel_centres
+from torch import nn
 
 HEAD = {"hidden_channels": 64, "num_hidden": 3, "num_frequencies": 10}
 heads = pytest.mark.parametrize("head", [mlp_head, pixel_head])

@@ -15,9 +15,6 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-from monai.data import Dataset
-from monai.transforms import Compose
-
 from hmf_networks.atomic import write_whole
 from hmf_networks.engines.subjects import SubjectEvaluator, SubjectLoader, Unread
 from hmf_networks.naming import output_path
@@ -27,6 +24,8 @@ from hmf_networks.outputs.folder import OutputFolder
 from hmf_networks.transforms.load import LoadContrastsd
 from hmf_networks.transforms.save import NoRoomError, SaveSynthesisd
 from hmf_networks.transforms.targets import PickTargetsd
+from monai.data import Dataset
+from monai.transforms import Compose
 
 SHAPE = (6, 7, 8)
 PATIENCE = 10  # seconds until a test gives up
@@ -124,9 +123,7 @@ class Run:
             if thread is not threading.current_thread() and not thread.daemon:
                 thread.join(PATIENCE)
         alone = [
-            path
-            for path in self.folder.rglob("*_synth.json")
-            if not path.with_name(f"{path.stem}.nii.gz").exists()
+            path for path in self.folder.rglob("*_synth.json") if not path.with_name(f"{path.stem}.nii.gz").exists()
         ]
         empty = [path for path in self.folder.rglob("*") if path.is_dir() and not any(path.iterdir())]
         return [*self.folder.rglob(".*"), *alone, *empty]
@@ -384,9 +381,7 @@ def test_a_loader_gives_a_batch_for_each_subject_or_the_reason_why_not(run, reco
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_ends_the_run_with_its_code_and_the_file_in_writing_whole(
-    run, monkeypatch, number, code, records
-):
+def test_a_signal_ends_the_run_with_its_code_and_the_file_in_writing_whole(run, monkeypatch, number, code, records):
     signalled = threading.Event()
     before = [signal.getsignal(which) for which in (signal.SIGTERM, signal.SIGINT)]
 
@@ -526,11 +521,7 @@ def test_a_bad_source_fails_all_outputs_of_its_subject_and_names_it_once(tasks, 
     with pytest.raises(SubjectsFailed, match=r"^3 volume\(s\) of 1 subject\(s\) .* \(c\), 12 could"):
         run()
     entries = json.loads((run.folder / "errors.json").read_text())
-    assert [(entry["subject"], entry["target"]) for entry in entries] == [
-        ("c", "flair"),
-        ("c", "pd"),
-        ("c", "t2"),
-    ]
+    assert [(entry["subject"], entry["target"]) for entry in entries] == [("c", "flair"), ("c", "pd"), ("c", "t2")]
     assert {entry["code"] for entry in entries} == {"E_NOT_NIFTI"}
     assert len([text for text in caplog.messages if "c left out" in text]) == 1
     assert run.made == "aaabbbdddeee"

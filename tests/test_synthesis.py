@@ -8,13 +8,12 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-from monai.bundle import ConfigWorkflow
-
 from hmf_networks.cli import main
 from hmf_networks.data.phantom import simulate_subjects
 from hmf_networks.hashing import file_hash
 from hmf_networks.nets import HMFMambaINR
 from hmf_networks.nifti.read import read_volume
+from monai.bundle import ConfigWorkflow
 
 BUNDLE = Path(__file__).parent.parent / "bundle"
 FIXED = "tasks/brats_t1_flair_to_t2.json"
@@ -151,9 +150,7 @@ def test_skipping_notices_other_settings(synthesize, one, tmp_path):
 
 def test_a_network_that_gives_nan_is_told_and_nothing_written(synthesize, one, small_weights, tmp_path):
     weights = torch.load(small_weights, weights_only=True)
-    spoilt = {
-        name: value * torch.nan if value.is_floating_point() else value for name, value in weights.items()
-    }
+    spoilt = {name: value * torch.nan if value.is_floating_point() else value for name, value in weights.items()}
     torch.save(spoilt, tmp_path / "model.pt")
     about = json.loads(small_weights.with_suffix(".json").read_text())
     about.pop("sha256")
@@ -220,9 +217,7 @@ def test_both_flags_contradict_each_other(synthesize, one, tmp_path):
     assert "overwrite and skip_existing contradict each other" in lines[0]
 
 
-def test_one_bad_subject_of_a_folder_is_named_and_the_command_ends_with_2(
-    synthesize, simulated, synthesised, tmp_path
-):
+def test_one_bad_subject_of_a_folder_is_named_and_the_command_ends_with_2(synthesize, simulated, synthesised, tmp_path):
     shutil.copytree(simulated, tmp_path / "in")
     bad = source(tmp_path / "in", "flair")
     bad.write_bytes(bad.read_bytes()[:-300])
@@ -275,10 +270,7 @@ def test_an_unknown_key_is_answered_with_the_nearest_name(synthesize, one, tmp_p
 
 def test_a_setting_without_a_value_is_refused(synthesize, one, tmp_path):
     code, lines = synthesize(one, tmp_path / "out", "--set", "plane")
-    assert (code, lines) == (
-        1,
-        ["hmf synthesize: --set plane: write KEY=VALUE, e.g. --set plane=acquisition"],
-    )
+    assert (code, lines) == (1, ["hmf synthesize: --set plane: write KEY=VALUE, e.g. --set plane=acquisition"])
 
 
 def test_an_unknown_option_is_answered_with_the_nearest_name(synthesize, one, tmp_path, capsys):
@@ -326,9 +318,7 @@ def break_json(path: Path) -> None:
         (break_json, "model.json cannot be read"),
     ],
 )
-def test_weights_that_are_not_what_they_should_be_end_it_in_one_line(
-    synthesize, one, tmp_path, weights, damage, line
-):
+def test_weights_that_are_not_what_they_should_be_end_it_in_one_line(synthesize, one, tmp_path, weights, damage, line):
     damage(weights)
     code, lines = synthesize(one, tmp_path / "out", weights=weights)
     assert (code, len(lines)) == (1, 1), lines
@@ -365,10 +355,7 @@ def test_a_model_json_that_cannot_be_read_is_one_line(synthesize, one, tmp_path)
 
 def test_weights_for_another_target_are_refused_with_what_they_make(synthesize, one, tmp_path, weights):
     code, lines = synthesize(one, tmp_path / "out", weights=weights, target="t1c")
-    assert (code, lines) == (
-        1,
-        [f"hmf synthesize: {weights} makes t2 from t1, flair, not t1c; see --weights"],
-    )
+    assert (code, lines) == (1, [f"hmf synthesize: {weights} makes t2 from t1, flair, not t1c; see --weights"])
 
 
 def test_weights_for_a_fixed_task_need_no_target(synthesize, one, synthesised, tmp_path):
@@ -385,9 +372,7 @@ def test_and_no_source_of_theirs_can_be_left_out(synthesize, one, tmp_path):
     assert (code, lines) == (1, ["hmf synthesize: the network needs t1, flair: give flair too"])
 
 
-def test_weights_of_the_version_before_are_those_of_a_fixed_task(
-    synthesize, one, synthesised, tmp_path, weights
-):
+def test_weights_of_the_version_before_are_those_of_a_fixed_task(synthesize, one, synthesised, tmp_path, weights):
     about = json.loads(weights.with_suffix(".json").read_text())
     del about["any_subset"]
     about["target"] = about.pop("targets")[0]
@@ -480,9 +465,7 @@ def without(folder: Path, *contrasts: str) -> Path:
     return copy
 
 
-def test_what_is_missing_is_made_by_one_run_of_the_network_and_never_t1c(
-    any_to_any, one, tmp_path, monkeypatch
-):
+def test_what_is_missing_is_made_by_one_run_of_the_network_and_never_t1c(any_to_any, one, tmp_path, monkeypatch):
     asked = []
     features = HMFMambaINR.features
 
@@ -504,9 +487,7 @@ def test_what_is_missing_is_made_by_one_run_of_the_network_and_never_t1c(
     assert there.tolist() == [1, 0, 0, 0, 0]
 
 
-def test_a_subject_that_lacks_nothing_is_left_out_and_nothing_at_all_to_make_is_one_line(
-    any_to_any, one, tmp_path
-):
+def test_a_subject_that_lacks_nothing_is_left_out_and_nothing_at_all_to_make_is_one_line(any_to_any, one, tmp_path):
     shutil.copy(source(one, "t2"), str(source(one, "t2")).replace("-t2w", "_pd"))
     code, lines = any_to_any(one, tmp_path / "out")
     assert (code, len(lines)) == (1, 1), lines
@@ -555,10 +536,7 @@ def test_a_scan_that_arrives_later_makes_what_was_made_without_it_anew(any_to_an
 def test_loose_files_of_any_contrast_become_the_one_that_is_named(any_to_any, one, tmp_path):
     loose = ("--t1", source(one, "t1"), "--flair", source(one, "flair"))
     code, lines = any_to_any(*loose, tmp_path / "made.nii.gz")
-    assert (code, lines) == (
-        1,
-        ["hmf synthesize: made.nii.gz is one file: say what it is to hold, e.g. --target t2"],
-    )
+    assert (code, lines) == (1, ["hmf synthesize: made.nii.gz is one file: say what it is to hold, e.g. --target t2"])
     assert any_to_any(*loose, tmp_path / "made.nii.gz", target="t1c") == (0, [])
     assert any_to_any(without(one, "t1c", "t2"), tmp_path / "out", target="t1c") == (0, [])
     np.testing.assert_array_equal(read_volume(tmp_path / "made.nii.gz")[0], contents(tmp_path / "out")["t1c"])

@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 import pytest
-
 from hmf_networks import metrics
 from hmf_networks.reports.table import METRICS, format_table, summarise, write_scores
 
@@ -22,12 +21,7 @@ def rows() -> list[dict]:
 
 def test_the_summary_holds_means_and_counts_subjects(rows):
     copy, ours = summarise(rows)
-    assert (copy["method"], copy["protocol"], copy["region"], copy["num_subjects"]) == (
-        "copy",
-        "volume",
-        "brain",
-        40,
-    )
+    assert (copy["method"], copy["protocol"], copy["region"], copy["num_subjects"]) == ("copy", "volume", "brain", 40)
     assert copy["psnr"]["mean"] == pytest.approx(21.95)
     assert ours["psnr"]["mean"] == pytest.approx(26.95)
     assert ours["ssim"] == pytest.approx({"mean": 0.9, "low": 0.9, "high": 0.9})
@@ -66,9 +60,7 @@ def test_regions_and_protocols_are_never_mixed():
 
 
 def test_a_score_that_is_missing_is_left_out():
-    (entry,) = summarise(
-        [row(psnr=20), row(subject="02", psnr=30), row(subject="03", psnr=math.nan, nmse=None)]
-    )
+    (entry,) = summarise([row(psnr=20), row(subject="02", psnr=30), row(subject="03", psnr=math.nan, nmse=None)])
     assert entry["psnr"]["mean"] == 25
     assert entry["num_subjects"] == 3
     (entry,) = summarise([row() | dict.fromkeys(METRICS, math.nan)])

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-
 from hmf_networks.data.tasks import each_task, find_tasks, shared_tasks
 from hmf_networks.naming import CONTRASTS, usable_sources
 
@@ -13,11 +12,7 @@ ALL = list(CONTRASTS)
 @pytest.fixture
 def folder(tmp_path) -> Path:
     """Subjects of which files are there, with nothing in them."""
-    for subject, contrasts in {
-        "a": ["t1"],
-        "b": ["t1", "t1c", "flair"],
-        "c": ["t1", "t2", "flair", "pd"],
-    }.items():
+    for subject, contrasts in {"a": ["t1"], "b": ["t1", "t1c", "flair"], "c": ["t1", "t2", "flair", "pd"]}.items():
         for contrast in contrasts:
             path = tmp_path / subject / f"{subject}_{contrast}.nii.gz"
             path.parent.mkdir(exist_ok=True)
@@ -44,9 +39,7 @@ def test_a_subject_that_lacks_nothing_is_left_out_with_one_line(folder, caplog):
 
 
 def test_where_nobody_lacks_anything_the_way_out_is_told(folder):
-    with pytest.raises(
-        ValueError, match=r"^nothing is to be made: all 3 .* have t1; .* by --target: t1, t1c$"
-    ):
+    with pytest.raises(ValueError, match=r"^nothing is to be made: all 3 .* have t1; .* by --target: t1, t1c$"):
         find_tasks(folder, ALL, ["t1", "t1c"])
 
 

@@ -3,14 +3,13 @@ import itertools
 
 import pytest
 import torch
+from hmf_networks.engines import ConditionalGANTrainer
+from hmf_networks.engines.trainer import LOSS_NAMES
+from hmf_networks.ops.coordinates import sample_plane
 from ignite.engine import Events
 from monai.data import DataLoader
 from monai.networks.nets import PatchDiscriminator
 from torch import Tensor, nn
-
-from hmf_networks.engines import ConditionalGANTrainer
-from hmf_networks.engines.trainer import LOSS_NAMES
-from hmf_networks.ops.coordinates import sample_plane
 
 PIXEL_WEIGHT, ADVERSARIAL_WEIGHT = 7.0, 3.0
 
@@ -38,9 +37,7 @@ class Judge(nn.Module):
 
 
 def slices(num: int = 4, size: int = 16) -> list[dict[str, Tensor]]:
-    return [
-        {"image": torch.rand(2, size, size) * 2 - 1, "label": torch.rand(1, size, size)} for _ in range(num)
-    ]
+    return [{"image": torch.rand(2, size, size) * 2 - 1, "label": torch.rand(1, size, size)} for _ in range(num)]
 
 
 def trainer_of(data, generator, judge, *, max_epochs=1, lr=0.1, d_lr=0.2, batch_size=4, **options):
@@ -222,9 +219,7 @@ def test_a_ramp_known_at_every_point_has_no_loss_on_any_grid():
     network = Ramp()
     label = network(torch.zeros(1, 2, 24, 20))[0].detach()
     data = [{"image": torch.rand(2, 24, 20), "label": label} for _ in range(20)]
-    trainer = trainer_of(
-        data, network, Judge(), batch_size=1, lr=0.0, adversarial_weight=0.0, query_grid_share=1.0
-    )
+    trainer = trainer_of(data, network, Judge(), batch_size=1, lr=0.0, adversarial_weight=0.0, query_grid_share=1.0)
     outputs = outputs_of(trainer)
     assert max(output["pixel_loss"] for output in outputs) < 1e-5
     sizes = {tuple(output["label"].shape) for output in outputs}
@@ -320,9 +315,7 @@ def test_a_finer_label_is_averaged_or_read_at_the_query_grid(share):
     for entry in data:  # linear in the plane: any way to read it gives the same
         ramp = torch.linspace(-0.5, 0.5, 32)
         entry["label"][1:3] = ramp[:, None] + 0.1 * ramp[None, :]
-    trainer = trainer_of(
-        data, FiveGenerator(), SixteenJudge(), num_masks=5, query_grid_share=share, batch_size=2
-    )
+    trainer = trainer_of(data, FiveGenerator(), SixteenJudge(), num_masks=5, query_grid_share=share, batch_size=2)
     output = outputs_of(trainer)[0]
     rows = output["label"][1][:, 0]
     assert output["label"].shape[1:] == output["pred"].shape[1:]

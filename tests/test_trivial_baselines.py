@@ -1,13 +1,7 @@
 import pytest
 import torch
+from hmf_networks.baselines.trivial import CopySource, VoxelwiseLinear, fit_voxelwise_linear, fit_voxelwise_linear_on
 from monai.data import MetaTensor
-
-from hmf_networks.baselines.trivial import (
-    CopySource,
-    VoxelwiseLinear,
-    fit_voxelwise_linear,
-    fit_voxelwise_linear_on,
-)
 
 WEIGHT, BIAS = torch.tensor([0.5, -0.3]), 0.1
 

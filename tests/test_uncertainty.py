@@ -8,7 +8,6 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-
 from hmf_networks.cli import main
 from hmf_networks.data.folder import find_subjects
 from hmf_networks.data.phantom import simulate_subjects

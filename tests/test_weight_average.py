@@ -2,11 +2,10 @@ import copy
 
 import pytest
 import torch
-from ignite.engine import Engine
-from torch import nn
-
 from hmf_networks.engines import WeightAverage
 from hmf_networks.engines.weight_average import POWER
+from ignite.engine import Engine
+from torch import nn
 
 
 def averaged_steps(steps: list[float]) -> WeightAverage:

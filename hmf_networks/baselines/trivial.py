@@ -9,9 +9,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-
 from hmf_networks.ops.availability import available
+from torch import Tensor, nn
 
 
 class CopySource(nn.Module):
@@ -45,9 +44,7 @@ class VoxelwiseLinear(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         if image.shape[1] != len(self.weight):
-            raise ValueError(
-                f"the image has {image.shape[1]} sources, the weights are for {len(self.weight)}"
-            )
+            raise ValueError(f"the image has {image.shape[1]} sources, the weights are for {len(self.weight)}")
         combined = torch.einsum("bs...,s->b...", image, self.weight.to(image)) + self.bias.to(image)
         foreground = (image > -1).any(dim=1)
         background = torch.full_like(combined, -1)
@@ -91,9 +88,7 @@ def fit_voxelwise_linear_on(
 
     @functools.cache
     def fitted() -> list[nn.Module]:
-        return [
-            _fitted_or_copy([r for r in records if r["target"] == name], preprocessing) for name in targets
-        ]
+        return [_fitted_or_copy([r for r in records if r["target"] == name], preprocessing) for name in targets]
 
     return lambda image: torch.cat([model(image) for model in fitted()], dim=1)
 

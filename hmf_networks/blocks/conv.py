@@ -6,9 +6,8 @@ Shapes: B batch, C channels, H x W pixels.
 from typing import Literal
 
 import torch.nn.functional as F
-from torch import Tensor, nn
-
 from hmf_networks.ops.narrow import reflect_pad
+from torch import Tensor, nn
 
 
 class ReflectConv2d(nn.Conv2d):
@@ -55,9 +54,7 @@ class UpConvBlock(nn.Sequential):
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__(
-            nn.ConvTranspose2d(
-                in_channels, out_channels, 3, stride=2, padding=1, output_padding=1, bias=False
-            ),
+            nn.ConvTranspose2d(in_channels, out_channels, 3, stride=2, padding=1, output_padding=1, bias=False),
             nn.BatchNorm2d(out_channels),
             nn.ReLU(inplace=True),
         )
@@ -69,8 +66,7 @@ class ResidualBlock(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.body = nn.Sequential(
-            ConvBlock(channels, channels, padding_mode="reflect"),
-            ConvBlock(channels, channels, padding_mode="reflect"),
+            ConvBlock(channels, channels, padding_mode="reflect"), ConvBlock(channels, channels, padding_mode="reflect")
         )
 
     def forward(self, x: Tensor) -> Tensor:

@@ -7,14 +7,11 @@ Shapes: B batch, C channels, E hidden channels, h x w cells of `stride` input pi
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-
 from hmf_networks.ops.coordinates import PhaseTable, periodic_encoding, phase_table, two_nearest
 from hmf_networks.ops.narrow import linear_relu
+from torch import Tensor, nn
 
-QUERIES_AT_ONCE = (
-    2**13
-)  # points of one image decoded together: 2 MB a layer at 64 channels, so it stays in cache
+QUERIES_AT_ONCE = 2**13  # points of one image decoded together: 2 MB a layer at 64 channels, so it stays in cache
 MAX_PHASES = 64  # pixels of the image in a cell of the map; beyond, codes are no small table
 NUM_FREQUENCIES = 10  # L of section 3.5; our reading, docs/decisions.md#frequencies
 
@@ -156,9 +153,7 @@ class INRB(nn.Module):
 
 
 @torch.jit.unused
-def _phase_tables(
-    embedded: Tensor, rows: Tensor, columns: Tensor, stride: int
-) -> tuple[PhaseTable, PhaseTable] | None:
+def _phase_tables(embedded: Tensor, rows: Tensor, columns: Tensor, stride: int) -> tuple[PhaseTable, PhaseTable] | None:
     """Where they pay: on a CPU, as they need numbers at hand, and not while a graph is being recorded."""
     if embedded.device.type != "cpu" or rows.device.type != "cpu" or _is_recorded():
         return None

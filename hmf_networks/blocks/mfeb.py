@@ -4,10 +4,9 @@ Shapes: B batch, S scales, C channels, H x W pixels.
 """
 
 import torch
-from torch import Tensor, nn
-
 from hmf_networks.blocks.conv import ConvBlock
 from hmf_networks.ops.narrow import spatial_mean
+from torch import Tensor, nn
 
 DILATIONS = (1, 2, 4, 8)  # four by section 3.3; the rates are our reading, docs/decisions.md#dilations
 
@@ -20,9 +19,7 @@ class MSF(nn.Module):
     def __init__(self, channels: int, *, num_scales: int = 4, reduction: int = 16) -> None:
         super().__init__()
         hidden = max(channels // reduction, 4)
-        self.score = nn.Sequential(
-            nn.Conv2d(channels, hidden, 1), nn.LeakyReLU(0.1), nn.Conv2d(hidden, channels, 1)
-        )
+        self.score = nn.Sequential(nn.Conv2d(channels, hidden, 1), nn.LeakyReLU(0.1), nn.Conv2d(hidden, channels, 1))
         self.num_scales = num_scales
 
     def weights(self, scales: list[Tensor]) -> Tensor:

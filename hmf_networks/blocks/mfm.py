@@ -4,10 +4,9 @@ Shapes: B batch, C channels, H x W pixels.
 """
 
 import torch
-from torch import Tensor, nn
-
 from hmf_networks.blocks.conv import ConvBlock
 from hmf_networks.ops.narrow import spatial_mean
+from torch import Tensor, nn
 
 
 class MFM(nn.Module):

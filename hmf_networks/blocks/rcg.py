@@ -1,8 +1,7 @@
 """Residual convolution group (RCG): what stands between two RHMBs. Paper section 3.1, figure 1."""
 
-from torch import nn
-
 from hmf_networks.blocks.conv import ResidualBlock
+from torch import nn
 
 
 class RCG(nn.Sequential):

@@ -4,10 +4,9 @@ Shapes: B batch, C channels of the map, E of the branch inside, P patch size, h 
 """
 
 import torch.nn.functional as F
-from torch import Tensor, nn
-
 from hmf_networks.blocks.conv import ResidualBlock
 from hmf_networks.blocks.ssm2d import SSM2d
+from torch import Tensor, nn
 
 
 class TokenMixer(nn.Module):
@@ -17,9 +16,7 @@ class TokenMixer(nn.Module):
     of fourth order in its branch; the norm keeps a few tokens from drowning all others in a batch norm.
     """
 
-    def __init__(
-        self, channels: int, *, patch_size: int, state_size: int, directions: int, expand: int
-    ) -> None:
+    def __init__(self, channels: int, *, patch_size: int, state_size: int, directions: int, expand: int) -> None:
         super().__init__()
         inner = expand * channels
         self.embed = nn.Conv2d(channels, channels, patch_size, stride=patch_size)
@@ -53,13 +50,7 @@ class RHMB(nn.Module):
     """
 
     def __init__(
-        self,
-        channels: int,
-        *,
-        patch_size: int = 2,
-        state_size: int = 16,
-        directions: int = 4,
-        expand: int = 2,
+        self, channels: int, *, patch_size: int = 2, state_size: int = 16, directions: int = 4, expand: int = 2
     ) -> None:
         super().__init__()
         self.mix_tokens = TokenMixer(

@@ -3,14 +3,15 @@
 Shapes: B batch, K directions, d channels, H x W tokens, N states, R rank of the step size.
 """
 
+# flake8: noqa: N806
+
 import math
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-
 from hmf_networks.ops.scan_order import DIRECTIONS
 from hmf_networks.ops.selective_scan_2d import selective_scan_2d
+from torch import Tensor, nn
 
 SHORTEST_STEP, LONGEST_STEP = 1e-3, 1e-1  # initial step sizes of Mamba
 
@@ -25,18 +26,14 @@ class SSM2d(nn.Module):
         directions: 1, 2 or 4, in the order of `ops/scan_order.py`.
     """
 
-    def __init__(
-        self, channels: int, *, state_size: int = 16, step_rank: int = 16, directions: int = 4
-    ) -> None:
+    def __init__(self, channels: int, *, state_size: int = 16, step_rank: int = 16, directions: int = 4) -> None:
         super().__init__()
         if directions not in DIRECTIONS:
             raise ValueError(f"directions must be one of {DIRECTIONS}, got {directions}")
         self.directions = directions
         self.sizes = [step_rank, state_size, state_size]
         bound = channels**-0.5
-        self.project = nn.Parameter(
-            torch.empty(directions, sum(self.sizes), channels).uniform_(-bound, bound)
-        )
+        self.project = nn.Parameter(torch.empty(directions, sum(self.sizes), channels).uniform_(-bound, bound))
         bound = step_rank**-0.5
         self.step_weight = nn.Parameter(torch.empty(directions, channels, step_rank).uniform_(-bound, bound))
         self.step_bias = nn.Parameter(_initial_step_bias(directions * channels))

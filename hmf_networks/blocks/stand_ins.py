@@ -7,12 +7,11 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-
 from hmf_networks.blocks.conv import ConvBlock
 from hmf_networks.blocks.inrb import INRB
 from hmf_networks.blocks.rhmb import RHMB
 from hmf_networks.ops.coordinates import sample_plane
+from torch import Tensor, nn
 
 
 def num_parameters(module: nn.Module) -> int:
@@ -41,10 +40,7 @@ class ConvContext(nn.Sequential):
 
 def _conv_stack(channels: int, hidden: int) -> nn.Sequential:
     return nn.Sequential(
-        ConvBlock(channels, hidden),
-        ConvBlock(hidden, hidden),
-        ConvBlock(hidden, hidden),
-        ConvBlock(hidden, channels),
+        ConvBlock(channels, hidden), ConvBlock(hidden, hidden), ConvBlock(hidden, hidden), ConvBlock(hidden, channels)
     )
 
 
@@ -80,17 +76,13 @@ def pixel_head(in_channels: int, out_channels: int, **inrb: int) -> PixelHead:
 
     def build(width: int) -> nn.Sequential:
         return nn.Sequential(
-            nn.Conv2d(in_channels, width, 3, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(width, out_channels, 7, padding=3),
+            nn.Conv2d(in_channels, width, 3, padding=1), nn.ReLU(), nn.Conv2d(width, out_channels, 7, padding=3)
         )
 
     return _matched_head(build, in_channels, out_channels, **inrb)
 
 
-def _matched_head(
-    build: Callable[[int], nn.Module], in_channels: int, out_channels: int, **inrb: int
-) -> PixelHead:
+def _matched_head(build: Callable[[int], nn.Module], in_channels: int, out_channels: int, **inrb: int) -> PixelHead:
     """A pixel head with as many parameters as the INRB of these arguments."""
     with torch.device("meta"):
         wanted = num_parameters(INRB(in_channels, out_channels, **inrb))

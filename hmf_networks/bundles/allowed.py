@@ -41,6 +41,7 @@ FUNCTIONS = {
         for name in ("flat_then_linear", "losses", "shown_inputs", "shown_output")
     ),
     "hmf_networks.engines.memory.keep_freed_memory",
+    "hmf_networks.engines.precision.is_mixed",
     *(f"hmf_networks.engines.weights.{name}" for name in ("measured_of", "trained_network")),
     "hmf_networks.transforms.expected_error.named_measure",
 }
@@ -84,16 +85,7 @@ NAMES_IN_MODULES = {  # what an expression may read or call of them
         "os.path.dirname",
         "glob.glob",
     ),
-    *(
-        "np.array",
-        "np.float32",
-        "np.pi",
-        "numpy.array",
-        "numpy.float32",
-        "math.pi",
-        "math.ceil",
-        "math.floor",
-    ),
+    *("np.array", "np.float32", "np.pi", "numpy.array", "numpy.float32", "math.pi", "math.ceil", "math.floor"),
     "sys.path.insert",
 }
 

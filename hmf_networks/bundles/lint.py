@@ -65,7 +65,7 @@ def _lint_archive(path: Path) -> Iterator[Finding]:
                 if not entry.is_dir():
                     name = "/".join(entry.filename.split("/")[1:]) or entry.filename
                     yield from lint_file(name, archive.read(entry))
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error) as error:
+    except (zipfile.BadZipFile, RuntimeError, EOFError, zlib.error) as error:
         raise ValueError(
             f"{path} cannot be read as a zip ({error}); name the folder of a bundle, or its zip"
         ) from error
@@ -87,10 +87,7 @@ def _lint_entries(entries: list[zipfile.ZipInfo]) -> Iterator[Finding]:
             yield Finding(name, "", "archive", "twice: what is judged may not be what is unpacked")
         if entry.file_size > 2**20 and entry.file_size > LARGEST_RATIO * max(entry.compress_size, 1):
             yield Finding(
-                name,
-                "",
-                "archive",
-                f"unpacks to {entry.file_size // max(entry.compress_size, 1)} times its size",
+                name, "", "archive", f"unpacks to {entry.file_size // max(entry.compress_size, 1)} times its size"
             )
 
 
@@ -107,9 +104,7 @@ def lint_file(name: str, content: bytes) -> Iterator[Finding]:
     elif ending in WEIGHTS:
         yield from lint_weights(name, content)
     elif ending not in DATA_FILES and path.name not in FILES_WITHOUT_ENDING and not _is_ours(path, content):
-        yield Finding(
-            name, "", "file", "code, an archive, or of no known kind: look at it before you use the bundle"
-        )
+        yield Finding(name, "", "file", "code, an archive, or of no known kind: look at it before you use the bundle")
     if ending not in WEIGHTS and zipfile.is_zipfile(io.BytesIO(content)):
         yield Finding(name, "", "file", "a zip under another name: Python would import from it")
     if content[:2] == b"#!" or content[:4] in (b"\x7fELF", b"MZ\x90\0"):

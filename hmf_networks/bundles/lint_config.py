@@ -11,9 +11,7 @@ from hmf_networks.bundles.allowed import BARE_CLASSES, CLASSES, DANGEROUS, FUNCT
 from hmf_networks.bundles.finding import Finding
 from hmf_networks.bundles.lint_expression import RELATIVE, faults_of_expression, is_import
 
-PLAIN_KEY = re.compile(
-    r"[+~]?\w+(?:(?:#|::)\w+)*"
-)  # others become code, pasted into relative references (@#)
+PLAIN_KEY = re.compile(r"[+~]?\w+(?:(?:#|::)\w+)*")  # others become code, pasted into relative references (@#)
 IMPORTS = re.compile(r"\+?imports(?:#\d+)?")  # where import statements belong
 OF_IMPORTS = re.compile(r"[@%][\w#:.]*imports")  # a module as a value: all that it has could be called
 ROOT = re.compile(r"\.|/workspace(?:/[\w-]+)*")  # first on the path of modules, so not any file
@@ -126,8 +124,7 @@ def _lint_named(file: str, place: str, name: str, value: Any) -> Iterator[Findin
 def _each(value: Any) -> list[Any]:
     """A text or None; what is neither cannot be judged, and is on no list."""
     return [
-        item if isinstance(item, str | None) else repr(item)
-        for item in (value if isinstance(value, list) else [value])
+        item if isinstance(item, str | None) else repr(item) for item in (value if isinstance(value, list) else [value])
     ]
 
 
@@ -148,9 +145,7 @@ def _lint_text(file: str, key: str, text: str) -> Iterator[Finding]:
     if text.startswith(("$", "%")):
         belongs = IMPORTS.fullmatch(key) is not None
         if OF_IMPORTS.search(text) or is_import(text) != belongs:
-            yield Finding(
-                file, key, "import", f"{text[:LONGEST]}: modules belong under imports, and stay there"
-            )
+            yield Finding(file, key, "import", f"{text[:LONGEST]}: modules belong under imports, and stay there")
     if text.startswith("$"):
         for fault in faults_of_expression(text):
             yield Finding(file, key, "expression", f"{fault} in {text[:LONGEST]}")

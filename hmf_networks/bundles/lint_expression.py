@@ -45,7 +45,7 @@ def as_evaluated(text: str) -> str:
     """The code behind the `$`; references replaced as MONAI does it: longest first, in strings as well."""
     code = RELATIVE.sub(r"\1here::", text).replace("#", "::")
     for reference in sorted(set(REFERENCE.findall(code)), key=len, reverse=True):
-        code = code.replace(reference, f"{REFERENCES}['{reference[1:]}']")
+        code = code.replace(reference, f"{REFERENCES}[{reference[1:]!r}]")
     return code[1:].strip()
 
 

@@ -27,7 +27,7 @@ def lint_weights(name: str, content: bytes) -> Iterator[Finding]:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             yield from _lint_members(name, archive)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError, zlib.error) as error:
+    except (zipfile.BadZipFile, RuntimeError, EOFError, ValueError, zlib.error) as error:
         yield Finding(name, "", "weights", f"cannot be read ({error})")
 
 
@@ -62,7 +62,7 @@ def named_by_pickle(content: bytes) -> Iterator[str]:
                 yield "imports by a number"
             elif opcode.name in ("NEWOBJ", "NEWOBJ_EX", "OBJ"):  # BUILD has but what the names above gave
                 yield f"builds an object ({opcode.name})"
-    except (ValueError, UnicodeDecodeError, IndexError) as error:
+    except (ValueError, IndexError) as error:
         yield f"cannot be read ({error})"
         return
     if end + 1 != len(content):

@@ -143,11 +143,11 @@ def for_the_zoo(packed: Packed) -> str:
     if packed.large:
         lines += [f"large_files.yml, since the zoo's git takes no file over {LARGEST_MB} MB:", "large_files:"]
         for name in packed.large:
-            lines += [f'  - path: "{name}"', '    url: "where you put it"']
-            lines += [f'    hash_val: "{file_hash(packed.folder / name)}"', '    hash_type: "sha256"']
+            lines += [f"  - path: {name!r}", '    url: "where you put it"']
+            lines += [f"    hash_val: {file_hash(packed.folder / name)!r}", '    hash_type: "sha256"']
     else:
         lines.append(f"No file is over {LARGEST_MB} MB: no large_files.yml.")
-    where = f'"USER/{NAME}", "{NAME}", "{packed.folder.parent}", version="{packed.version}"'
+    where = f"'USER/{NAME}', {NAME!r}, {str(packed.folder.parent)!r}, version={packed.version!r}"
     return "\n".join([*lines, f"For Hugging Face, from Python: monai.bundle.push_to_hf_hub({where})"])
 
 

@@ -55,10 +55,7 @@ def to_count(text: str) -> int:
 
 def add_weights_and_bundle(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "--weights",
-        type=to_path,
-        metavar="FILE",
-        help="model.pt, with its model.json (default: the bundle's)",
+        "--weights", type=to_path, metavar="FILE", help="model.pt, with its model.json (default: the bundle's)"
     )
     command.add_argument(
         "--bundle", type=to_path, metavar="DIR", help="folder of the bundle (default: the package's own)"

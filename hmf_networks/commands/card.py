@@ -18,9 +18,7 @@ def add_to(commands: Commands) -> None:
     wanted.add_argument("--check", action="store_true", help="change nothing")
     wanted.add_argument("--write", action="store_true", help="fill tables and eval_metrics, then check")
     card.add_argument("--bundle", type=to_path, metavar="DIR", help="default: the package's own")
-    card.add_argument(
-        "--results", type=to_path, metavar="DIR", help="default: docs/results beside the bundle"
-    )
+    card.add_argument("--results", type=to_path, metavar="DIR", help="default: docs/results beside the bundle")
     card.set_defaults(run=_run)
 
 

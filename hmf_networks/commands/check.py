@@ -19,9 +19,7 @@ def add_to(commands: Commands) -> None:
     )
     check.add_argument("path", type=to_path, metavar="PATH", help="file, folder, BIDS dataset or datalist")
     check.add_argument("--json", action="store_true", help="print the report as JSON")
-    check.add_argument(
-        "--volume", type=to_count, metavar="N", help="which volume of 4-D files, counted from 0"
-    )
+    check.add_argument("--volume", type=to_count, metavar="N", help="which volume of 4-D files, counted from 0")
     check.add_argument("--max-voxels", type=int, metavar="N", help="larger files are refused (default 2^28)")
     check.set_defaults(run=_run)
 

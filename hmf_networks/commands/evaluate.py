@@ -8,14 +8,9 @@ from hmf_networks.commands.arguments import Commands, to_path
 def add_to(commands: Commands) -> None:
     evaluate = commands.add_parser("evaluate", help="score synthesised volumes against the true ones")
     evaluate.add_argument(
-        "predictions",
-        type=to_path,
-        metavar="PREDICTIONS",
-        help="folder as `synthesize` writes it, or one NIfTI",
+        "predictions", type=to_path, metavar="PREDICTIONS", help="folder as `synthesize` writes it, or one NIfTI"
     )
-    evaluate.add_argument(
-        "truth", type=to_path, metavar="TRUTH", help="dataset folder, datalist, or one NIfTI file"
-    )
+    evaluate.add_argument("truth", type=to_path, metavar="TRUTH", help="dataset folder, datalist, or one NIfTI file")
     evaluate.add_argument("--target", required=True, metavar="CONTRAST", help="what was synthesised, e.g. t2")
     evaluate.add_argument(
         "--output", type=to_path, metavar="DIR", help="for scores.csv, scores.json, errors.json, worst/*.png"

@@ -48,9 +48,7 @@ def _run(options: argparse.Namespace) -> None:
 
         load, records = LoadHeadd(), label_maps_of(options.labels)[: options.subjects]
         more = {"thickness_mm": options.thickness, "stripped_share": options.stripped}
-        simulate_heads(
-            options.output_dir, [load(dict(record))["head"] for record in records], **common, **more
-        )
+        simulate_heads(options.output_dir, [load(dict(record))["head"] for record in records], **common, **more)
     else:
         from hmf_networks.data.phantom import simulate_subjects
 

@@ -16,32 +16,17 @@ def add_to(commands: Commands) -> None:
         "       hmf synthesize --t1 FILE --flair FILE --target t2 OUT.nii.gz [options]",
     )
     add = synthesize.add_argument
-    add(
-        "paths",
-        nargs="+",
-        type=to_path,
-        metavar="IN OUT",
-        help="folder, BIDS dataset, datalist or file; folder",
-    )
+    add("paths", nargs="+", type=to_path, metavar="IN OUT", help="folder, BIDS dataset, datalist or file; folder")
     add(
         "--target",
         metavar="CONTRAST",
         help=f"what to make: {', '.join(CONTRASTS)} (default: what is missing, but for t1c)",
     )
-    add(
-        "--sources", nargs="+", metavar="CONTRAST", help="use only these scans, as if the others were missing"
-    )
+    add("--sources", nargs="+", metavar="CONTRAST", help="use only these scans, as if the others were missing")
     for name in CONTRASTS:
         add(f"--{name}", type=to_path, metavar="FILE", help=f"a single {name} file, in place of IN")
     add_weights_and_bundle(synthesize)
-    add(
-        "--config",
-        type=to_path,
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="config laid over inference",
-    )
+    add("--config", type=to_path, action="append", default=[], metavar="FILE", help="config laid over inference")
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the config")
     add("--overwrite", action="store_true", help="replace outputs that exist")
     add("--skip-existing", action="store_true", help="keep outputs that are as they were written")
@@ -66,9 +51,7 @@ def _run(options: argparse.Namespace) -> None:
         raise ValueError(f"{len(options.paths)} path(s) given, not {wanted}; see hmf synthesize --help")
     output = options.paths[-1]
     if not loose and output.name.lower().endswith((".nii", ".nii.gz")):
-        raise ValueError(
-            f"OUT {output} is the name of a file; name a folder, or give files by --t1 and the like"
-        )
+        raise ValueError(f"OUT {output} is the name of a file; name a folder, or give files by --t1 and the like")
     overrides: dict[str, Any] = {
         "overwrite": options.overwrite,
         "skip_existing": options.skip_existing,

@@ -11,7 +11,6 @@ from functools import cache
 from typing import NamedTuple
 
 import numpy as np
-
 from hmf_networks.physics.fields import Floats, expand, knots, rotation, smooth_field, voxel_centres
 from hmf_networks.physics.lesions import Mass, pushed_aside
 
@@ -135,9 +134,7 @@ def _draw_warp(rng: np.random.Generator, mass: Mass | None) -> Floats:
         points += deviation_mm * np.stack([smooth_field(rng, knot_mm, axes) for _ in range(3)], -1)
     points = _grow_ventricles(points, growth_mm=rng.uniform(*VENTRICLE_GROWTH_MM))
     return (
-        points
-        if mass is None
-        else pushed_aside(points, mass.centre_mm, strength=mass.strength, reach_mm=mass.reach_mm)
+        points if mass is None else pushed_aside(points, mass.centre_mm, strength=mass.strength, reach_mm=mass.reach_mm)
     )
 
 
@@ -146,10 +143,7 @@ def _grow_ventricles(points: Floats, *, growth_mm: float) -> Floats:
     flat = np.ascontiguousarray(np.moveaxis(points, -1, 0).reshape(3, -1))
     distance = sample(distance_map, flat)
     steps = np.eye(3, dtype=np.float32)[:, :, None]
-    outwards = (
-        np.stack([sample(distance_map, flat + step) - sample(distance_map, flat - step) for step in steps])
-        / 2
-    )
+    outwards = np.stack([sample(distance_map, flat + step) - sample(distance_map, flat - step) for step in steps]) / 2
     moved = flat - growth_mm * np.exp(-((distance / VENTRICLE_REACH_MM) ** 2)) * outwards
     return np.moveaxis(moved.reshape(3, *points.shape[:3]), 0, -1).astype(np.float32)
 

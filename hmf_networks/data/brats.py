@@ -41,7 +41,5 @@ def _sightings(root: Path, leave_out: re.Pattern[str] | None) -> Iterator[Sighti
         match = ENDING.fullmatch(nifti_stem(path) or "")
         if match and not match["subject"].startswith("sub-"):  # BIDS, given at another level than its root
             time_point = TIME_POINT.fullmatch(match["subject"])
-            patient, session = (
-                time_point.group("patient", "session") if time_point else (match["subject"], "")
-            )
+            patient, session = time_point.group("patient", "session") if time_point else (match["subject"], "")
             yield Sighting(patient, session, ENDINGS[match["ending"].lower()], path)

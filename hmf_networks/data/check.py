@@ -9,8 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nibabel.affines import voxel_sizes
-
 from hmf_networks.data.datalist import read_datalist
 from hmf_networks.data.folder import find_subjects, resolved
 from hmf_networks.data.pair_check import compare_contrasts
@@ -20,6 +18,7 @@ from hmf_networks.nifti.codes import VolumeError
 from hmf_networks.nifti.geometry import grid_difference, upright
 from hmf_networks.nifti.header import MAX_VOXELS
 from hmf_networks.nifti.read import Volume, examine
+from nibabel.affines import voxel_sizes
 
 # What looks like a volume and is none that can be used here.
 FOREIGN = (".mgz", ".mgh", ".nrrd", ".nhdr", ".mha", ".mhd", ".mnc", ".dcm", ".ima", ".par", ".rec")
@@ -37,9 +36,7 @@ class _Known(NamedTuple):
     voxel_hash: str
 
 
-def check_path(
-    path: str | Path, *, volume: int | None = None, max_voxels: int = MAX_VOXELS
-) -> dict[str, list[Entry]]:
+def check_path(path: str | Path, *, volume: int | None = None, max_voxels: int = MAX_VOXELS) -> dict[str, list[Entry]]:
     """Judge a file, a folder or a datalist.
 
     Returns {"files": [{"path", "verdict", "codes", "message"}], "subjects": [{"subject", "contrasts",
@@ -74,9 +71,7 @@ def check_path(
 def summary(report: Mapping[str, Sequence[Entry]]) -> str:
     """The report for people: what is not accepted, a line each, and counts."""
     lines = [
-        printable(
-            f"{entry['verdict']:6} {entry.get('path') or 'subject ' + entry['subject']}: {entry['message']}"
-        )
+        printable(f"{entry['verdict']:6} {entry.get('path') or 'subject ' + entry['subject']}: {entry['message']}")
         for entry in (*report["files"], *report["subjects"])
         if entry["verdict"] != "accept"
     ]
@@ -86,9 +81,7 @@ def summary(report: Mapping[str, Sequence[Entry]]) -> str:
     placed = {path for subject in report["subjects"] for path in subject["contrasts"].values()}
     others = [entry["path"] for entry in report["files"] if entry["path"] not in placed]
     if others:
-        lines.append(
-            f"{len(others)} of the files belong to no subject by their names, e.g. {printable(others[0])}"
-        )
+        lines.append(f"{len(others)} of the files belong to no subject by their names, e.g. {printable(others[0])}")
     return "\n".join(lines)
 
 
@@ -105,12 +98,7 @@ class _Judge:
             self._read(path)
         known = self.known[path]
         shown = path.relative_to(self.root) if path.is_relative_to(self.root) else path
-        return {
-            "path": str(shown),
-            "verdict": known.verdict,
-            "codes": known.codes,
-            "message": known.message,
-        }
+        return {"path": str(shown), "verdict": known.verdict, "codes": known.codes, "message": known.message}
 
     def subject(self, record: Record) -> Entry:
         name = subject_name(record) if is_named(record) else repr(record["patient"])
@@ -130,10 +118,7 @@ class _Judge:
         volumes = {key: volume for key, volume in read.items() if volume is not None}
         findings += _grids(volumes)
         findings += _fit({key: volume for key, volume in volumes.items() if key != "label"}, findings)
-        entry: Entry = {
-            "subject": name,
-            "contrasts": {key: self._shown(path) for key, path in contrasts.items()},
-        }
+        entry: Entry = {"subject": name, "contrasts": {key: self._shown(path) for key, path in contrasts.items()}}
         return entry | _verdict(findings)
 
     def _shown(self, path: str) -> str:
@@ -146,9 +131,7 @@ class _Judge:
             if is_label and error.code == "E_NO_SIGNAL":  # a healthy subject has an empty segmentation
                 self.known[path] = _Known("accept", [], "", "")
             else:
-                self.known[path] = _Known(
-                    "reject", [error.code], f"{error.code} {error.problem}; {error.cure}", ""
-                )
+                self.known[path] = _Known("reject", [error.code], f"{error.code} {error.problem}; {error.cure}", "")
             return None
         codes = list(dict.fromkeys(warned.code for warned in read.warnings))
         message = "; ".join(f"{warned.code} {warned.problem}" for warned in read.warnings)
@@ -202,13 +185,9 @@ def _grids(volumes: Mapping[str, Volume]) -> list[Entry]:
 
 def _fit(volumes: Mapping[str, Volume], findings: Iterable[Entry]) -> list[Entry]:
     """What speaks against the contrasts that lie on one grid."""
-    elsewhere = {
-        name for finding in findings if finding["code"] == "E_GRID" for name in finding["contrasts"][1:]
-    }
+    elsewhere = {name for finding in findings if finding["code"] == "E_GRID" for name in finding["contrasts"][1:]}
     turned = {
-        name: upright(volume.values, volume.header.affine)
-        for name, volume in volumes.items()
-        if name not in elsewhere
+        name: upright(volume.values, volume.header.affine) for name, volume in volumes.items() if name not in elsewhere
     }
     if len(turned) < 2:
         return []
@@ -242,9 +221,7 @@ def _mark_doubles(subjects: Sequence[Entry], records: Sequence[Record], judge: _
         for number, name in places:
             others = sorted({subjects[other]["subject"] for other, _ in places if other != number})
             if others:
-                text = (
-                    f"{name} has the very voxels of {', '.join(others)}; keep one, or give them one patient"
-                )
+                text = f"{name} has the very voxels of {', '.join(others)}; keep one, or give them one patient"
                 _add(subjects[number], _finding("E_DUPLICATE", [name], 1.0, text) | {"others": others})
 
 

@@ -58,16 +58,14 @@ def _load(path: Path) -> dict[str, Any]:
     except ValueError as error:  # no JSON, or not even text
         raise ValueError(f"{path} is not a datalist (.json): {error}") from error
     if not isinstance(content, dict) or not any(part in content for part in PART_NAMES):
-        raise ValueError(
-            f"{path} is not a datalist: it needs at least one of the keys {', '.join(PART_NAMES)}"
-        )
+        raise ValueError(f"{path} is not a datalist: it needs at least one of the keys {', '.join(PART_NAMES)}")
     if not isinstance(content.get("dataset_dir", "."), str):
         raise ValueError(f"{path}: 'dataset_dir' must be the text of a path")
     for key, value in content.items():  # lists are parts; name, modality and the like of Decathlon are not
         if isinstance(value, list) and key not in PART_NAMES:
             raise ValueError(f"{path}: {unknown_word('part', key, PART_NAMES)}")
         if key in PART_NAMES and not isinstance(value, list):
-            raise ValueError(f"{path}: '{key}' must be a list of records, not {type(value).__name__}")
+            raise ValueError(f"{path}: {key!r} must be a list of records, not {type(value).__name__}")
     return content
 
 
@@ -78,15 +76,13 @@ def _record(entry: Any, folders: Sequence[Path], place: str, *, strict: bool) ->
         if key not in RECORD_KEYS:
             raise ValueError(f"{place}: {unknown_word('key', key, RECORD_KEYS)}")
         if not isinstance(value, str):
-            raise ValueError(f"{place}: '{key}' must be text in quotes, not {value!r}")
+            raise ValueError(f"{place}: {key!r} must be text in quotes, not {value!r}")
     if not entry.get("patient"):
         raise ValueError(f"{place} has no 'patient'; add it: only so can no patient get into two parts")
     record = {"patient": entry["patient"], "session": "", "layout": "datalist"} | entry
     if record["layout"] not in LAYOUTS:
         raise ValueError(f"{place}: {unknown_word('layout', record['layout'], LAYOUTS)}")
-    return record | {
-        key: _existing(entry[key], folders, place, strict=strict) for key in FILE_KEYS if key in entry
-    }
+    return record | {key: _existing(entry[key], folders, place, strict=strict) for key in FILE_KEYS if key in entry}
 
 
 def _existing(name: str, folders: Sequence[Path], place: str, *, strict: bool) -> str:
@@ -115,9 +111,7 @@ def _check_no_leak(parts: Parts, path: Path) -> None:
         for record in records:
             patient = record["patient"]
             if part_of.setdefault(patient, part) != part:
-                raise ValueError(
-                    f"{path}: patient {patient} is in {part_of[patient]} and in {part}; keep one"
-                )
+                raise ValueError(f"{path}: patient {patient} is in {part_of[patient]} and in {part}; keep one")
             for file in (record[name] for name in CONTRASTS if name in record):
                 if patient_of.setdefault(file, patient) != patient:
                     raise ValueError(f"{path}: {file} belongs to patient {patient_of[file]} and to {patient}")

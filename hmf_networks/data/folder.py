@@ -6,22 +6,8 @@ from pathlib import Path
 
 from hmf_networks.data import bids, brats, ixi
 from hmf_networks.data.datalist import read_datalist
-from hmf_networks.data.records import (
-    check_distinct,
-    files_below,
-    mark_namesakes,
-    nifti_stem,
-    unlisted_folders,
-)
-from hmf_networks.naming import (
-    CONTRASTS,
-    TWICE,
-    Record,
-    check_contrasts,
-    is_named,
-    subject_name,
-    unknown_word,
-)
+from hmf_networks.data.records import check_distinct, files_below, mark_namesakes, nifti_stem, unlisted_folders
+from hmf_networks.naming import CONTRASTS, TWICE, Record, check_contrasts, is_named, subject_name, unknown_word
 
 logger = logging.getLogger(__name__)
 
@@ -30,12 +16,7 @@ NUM_NAMED = 3  # subjects or files that an error message names
 
 
 def find_subjects(
-    root: str | Path,
-    sources: Sequence[str],
-    target: str | None = None,
-    *,
-    layout: str = "auto",
-    strict: bool = True,
+    root: str | Path, sources: Sequence[str], target: str | None = None, *, layout: str = "auto", strict: bool = True
 ) -> list[Record]:
     """Subjects that have all `sources`, and `target` when given; sorted by patient and session.
 
@@ -77,9 +58,7 @@ def check_one_of_each(records: Sequence[Record]) -> None:
             raise ValueError(f"subject {subject_name(record)} has {record[TWICE]}; keep one of them")
 
 
-def keep_complete(
-    records: Sequence[Record], wanted: Sequence[str], origin: Path, *, warn: bool = True
-) -> list[Record]:
+def keep_complete(records: Sequence[Record], wanted: Sequence[str], origin: Path, *, warn: bool = True) -> list[Record]:
     """Records that have every wanted contrast; a warning for each other, ValueError when none is left."""
     complete = [record for record in records if all(name in record for name in wanted)]
     if records and not complete:
@@ -96,9 +75,7 @@ def keep_several(records: Sequence[Record], contrasts: Sequence[str], origin: Pa
     several = [record for record in records if sum(name in record for name in contrasts) > 1]
     for record in records:
         if record not in several:
-            logger.warning(
-                "subject %s left out: it has but one of %s", subject_name(record), ", ".join(contrasts)
-            )
+            logger.warning("subject %s left out: it has but one of %s", subject_name(record), ", ".join(contrasts))
     if records and not several:
         raise ValueError(
             f"no subject in {origin} has two of {', '.join(contrasts)}: there is nothing to learn from them"
@@ -125,9 +102,7 @@ def _all_subjects(root: Path, layout: str, wanted: Sequence[str], *, strict: boo
         return _subject_of(root, layout)
     if root.is_file():
         if root.suffix.lower() != ".json":
-            raise ValueError(
-                f"{root} is neither NIfTI (.nii, .nii.gz, .hdr) nor a datalist (.json); convert it"
-            )
+            raise ValueError(f"{root} is neither NIfTI (.nii, .nii.gz, .hdr) nor a datalist (.json); convert it")
         records = [record for part in read_datalist(root, strict=strict).values() for record in part]
         return sorted(records, key=lambda record: (record["patient"], record["session"]))
     if layout == "datalist":
@@ -213,7 +188,4 @@ def _none_complete(records: Sequence[Record], wanted: Sequence[str], origin: Pat
         for name, subjects in lacking.items()
         if subjects
     )
-    return (
-        f"no subject in {origin} has all of {', '.join(wanted)}: {missing}; "
-        "add the files or choose other contrasts"
-    )
+    return f"no subject in {origin} has all of {', '.join(wanted)}: {missing}; add the files or choose other contrasts"

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
 from hmf_networks.data.phantom import Subject
 from hmf_networks.data.phantom_files import LAYOUTS, offered_contrasts, refuse_existing, write_subject
 from hmf_networks.naming import CONTRASTS, unknown_word

@@ -16,9 +16,7 @@ def find_label_maps(root: str | Path) -> list[Record]:
     """
     root = Path(str(root)).expanduser()
     if not root.exists():
-        raise FileNotFoundError(
-            f"label maps {root}: no such folder or file (docs/data.md tells where to get some)"
-        )
+        raise FileNotFoundError(f"label maps {root}: no such folder or file (docs/data.md tells where to get some)")
     paths = sorted(root.iterdir()) if root.is_dir() else [root]
     paths = [path for path in paths if nifti_stem(path) and path.is_file()]
     if not paths:

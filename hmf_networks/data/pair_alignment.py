@@ -20,18 +20,12 @@ Steps = tuple[int, int, int]
 
 COARSE_MM = 2.5  # voxels are averaged to about this size: folds of the cortex can still be told apart
 FULL_SHARE = 0.9  # of the fine voxels that must be foreground, or the coarse one is not
-RUN_SHARE = (
-    0.9  # of background voxels whose neighbour is background too: 0.98 if set to a constant, less in noise
-)
+RUN_SHARE = 0.9  # of background voxels whose neighbour is background too: 0.98 if set to a constant, less in noise
 OUTLIER = 8.0  # times the 99th percentile: no fluid, fat or vessel is as bright
-NEIGHBOURHOOD_MM = (
-    6.0  # standard deviation of the window in which intensities are compared: no shading is left
-)
+NEIGHBOURHOOD_MM = 6.0  # standard deviation of the window in which intensities are compared: no shading is left
 NUM_LEVELS = 16  # L: of equal population, so that no scale or window matters; two of them fill a byte
 MIN_VOXELS = 1000  # coarse voxels in common, or there is no opinion: L^2 cells want a few each
-LEAST_SPREAD = (
-    0.05  # of the mean local deviation: what is flatter is no structure, and its noise is not blown up
-)
+LEAST_SPREAD = 0.05  # of the mean local deviation: what is flatter is no structure, and its noise is not blown up
 REACH_MM = 16.0  # of the search along each axis, from where it starts
 
 
@@ -60,9 +54,7 @@ class Fit(NamedTuple):
 
 def coarsen(volume: Floats, spacing_mm: Sequence[float]) -> Coarse:
     """Average blocks to about COARSE_MM; what does not fill a block at the far ends is left out."""
-    blocks = [
-        min(max(1, round(COARSE_MM / mm)), size) for mm, size in zip(spacing_mm, volume.shape, strict=True)
-    ]
+    blocks = [min(max(1, round(COARSE_MM / mm)), size) for mm, size in zip(spacing_mm, volume.shape, strict=True)]
     values = _in_range(_block_means(volume, blocks))
     background = constant_background(volume)
     if background is None:

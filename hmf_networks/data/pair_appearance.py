@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+from hmf_networks.data.pair_alignment import Coarse, Floats, Mask, Spacing, window_mean, window_weight
 from numpy.typing import NDArray
 from scipy import ndimage
-
-from hmf_networks.data.pair_alignment import Coarse, Floats, Mask, Spacing, window_mean, window_weight
 
 CORE_DEPTH_MM = 18.0  # below the outline of head or brain: 13 mm of scalp and skull, and the rim of the brain
 HOLE_MM = 5.0  # gaps up to twice this wide belong to the head: fluid that was cut away with the skull
@@ -22,10 +21,7 @@ TISSUE_MM = 8.0  # the same, to compare grey with white where they meet
 TAIL_PERCENT = 3.0  # of the core at either end of its intensities: the ventricles are some 5 %
 FLUID_DEVIATION = 1.2  # quartile distances above the median of T2, beyond which a voxel is fluid
 FLUID_PERCENT = 6.0  # of the core, the darkest in T1 and FLAIR together, taken for fluid where there is no T2
-FLUID_MARGIN_MM, FLUID_REACH_MM = (
-    3.0,
-    16.0,
-)  # tissue begins this far from fluid; further off nothing is compared
+FLUID_MARGIN_MM, FLUID_REACH_MM = (3.0, 16.0)  # tissue begins this far from fluid; further off nothing is compared
 
 
 def find_core(coarse: Mapping[str, Coarse]) -> Mask:
@@ -34,9 +30,7 @@ def find_core(coarse: Mapping[str, Coarse]) -> Mask:
     common = np.logical_and.reduce([volume.foreground for volume in coarse.values()])
     margin = [int(np.ceil(HOLE_MM / mm)) + 1 for mm in spacing_mm]
     padded = np.pad(common, [(steps, steps) for steps in margin])
-    outside = (
-        ndimage.distance_transform_edt(~padded, sampling=spacing_mm) > HOLE_MM if common.any() else ~padded
-    )
+    outside = ndimage.distance_transform_edt(~padded, sampling=spacing_mm) > HOLE_MM if common.any() else ~padded
     near = ndimage.distance_transform_edt(~outside, sampling=spacing_mm)
     window = tuple(slice(steps, -steps) for steps in margin)
     return common & (near[window] > CORE_DEPTH_MM + HOLE_MM)
@@ -47,8 +41,7 @@ def deviations(coarse: Mapping[str, Coarse], core: Mask, window_mm: float) -> di
     sigma = window_mm / next(iter(coarse.values())).spacing_mm
     weight = window_weight(core, sigma)
     return {
-        name: (volume.values - window_mean(volume.values, core, sigma, weight))[core]
-        for name, volume in coarse.items()
+        name: (volume.values - window_mean(volume.values, core, sigma, weight))[core] for name, volume in coarse.items()
     }
 
 

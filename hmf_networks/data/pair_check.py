@@ -10,8 +10,6 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
-
 from hmf_networks.data.pair_alignment import (
     MIN_VOXELS,
     Coarse,
@@ -24,6 +22,7 @@ from hmf_networks.data.pair_alignment import (
     to_levels,
 )
 from hmf_networks.data.pair_exchange import Suspicion, suspicions
+from numpy.typing import NDArray
 
 Pair = tuple[str, str]
 
@@ -59,7 +58,7 @@ def compare_contrasts(volumes: Mapping[str, Floats], spacing_mm: Sequence[float]
     filled = {name: volume for name, volume in volumes.items() if volume.size and np.ptp(volume) > 0}
     coarse = {name: coarsen(volume, spacing_mm) for name, volume in filled.items()}
     duplicates = list(_duplicates(filled, coarse))
-    twice = _named(duplicates, part=slice(-1, None))
+    twice = {finding.contrasts[-1] for finding in duplicates}
     coarse = _cropped({name: volume for name, volume in coarse.items() if name not in twice})
     fits, mirror_fits = _fits(coarse)
     flips = list(_flips(list(coarse), fits, mirror_fits))
@@ -78,12 +77,9 @@ def _duplicates(volumes: Mapping[str, Floats], coarse: Mapping[str, Coarse]) -> 
             yield Finding("E_DUPLICATE", (first, second), residual, message)
 
 
-def _flips(
-    names: Sequence[str], fits: Mapping[Pair, Fit], mirror_fits: Mapping[Pair, Fit]
-) -> Iterator[Finding]:
+def _flips(names: Sequence[str], fits: Mapping[Pair, Fit], mirror_fits: Mapping[Pair, Fit]) -> Iterator[Finding]:
     ratios = {
-        pair: mirror_fits[pair].information / max(fit.information, np.finfo(float).tiny)
-        for pair, fit in fits.items()
+        pair: mirror_fits[pair].information / max(fit.information, np.finfo(float).tiny) for pair, fit in fits.items()
     }
     apart = {pair for pair, ratio in ratios.items() if ratio > MIRROR_RATIO}
     for odd, pairs in _odd_ones(names, apart):
@@ -100,9 +96,7 @@ def _shifts(names: Sequence[str], fits: Mapping[Pair, Fit]) -> Iterator[Finding]
     apart = {pair for pair, fit in fits.items() if set(pair) <= set(names) and _is_off(fit)}
     for odd, pairs in _odd_ones(names, apart):
         from_odd = [fits[pair].shift_mm * (1 if pair[0] == odd[0] else -1) for pair in pairs]
-        offset_mm = np.median(
-            from_odd, axis=0
-        )  # of the odd one from the others, or the first from the second
+        offset_mm = np.median(from_odd, axis=0)  # of the odd one from the others, or the first from the second
         number = float(np.linalg.norm(offset_mm))
         where = "the others" if len(odd) == 1 else odd[1]
         strange = all(fits[pair].information < STRANGE_INFORMATION for pair in pairs)
@@ -123,9 +117,7 @@ def _odd_ones(names: Sequence[str], apart: Collection[Pair]) -> Iterator[tuple[t
     """Who is at fault, and the pairs that tell: all outside the largest group that agrees, or a pair."""
     if not apart:
         return
-    groups = [
-        set(group) for size in range(1, len(names) + 1) for group in itertools.combinations(names, size)
-    ]
+    groups = [set(group) for size in range(1, len(names) + 1) for group in itertools.combinations(names, size)]
     agreeing = [group for group in groups if not any(set(pair) <= group for pair in apart)]
     largest = [group for group in agreeing if len(group) == max(map(len, agreeing))]
     if len(largest) > 1:
@@ -153,8 +145,7 @@ def _cropped(coarse: Mapping[str, Coarse]) -> dict[str, Coarse]:
     held = [np.flatnonzero(union.any(tuple({0, 1, 2} - {axis}))) for axis in range(3)]
     box = tuple(slice(int(steps[0]), int(steps[-1]) + 1) for steps in held)
     return {
-        name: Coarse(volume.values[box], volume.foreground[box], volume.spacing_mm)
-        for name, volume in seen.items()
+        name: Coarse(volume.values[box], volume.foreground[box], volume.spacing_mm) for name, volume in seen.items()
     }
 
 
@@ -187,8 +178,8 @@ def _standardised(volume: Floats) -> NDArray[np.float64]:
     return np.asarray(centred / max(float(np.sqrt(np.mean(centred**2))), np.finfo(np.float64).tiny))
 
 
-def _named(findings: Sequence[Finding], part: slice = slice(None)) -> set[str]:
-    return {name for finding in findings for name in finding.contrasts[part]}
+def _named(findings: Sequence[Finding]) -> set[str]:
+    return {name for finding in findings for name in finding.contrasts}
 
 
 def _in_words(offset_mm: NDArray[np.floating]) -> str:

@@ -10,7 +10,6 @@ from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 import numpy as np
-
 from hmf_networks.data.pair_alignment import MIN_VOXELS, Coarse, Floats, Mask
 from hmf_networks.data.pair_appearance import (
     SHADING_MM,
@@ -60,8 +59,7 @@ def suspicions(coarse: Mapping[str, Coarse], in_place: Collection[str]) -> list[
 def _exchanged_by_fluid(scales: Mapping[str, Floats]) -> list[Suspicion]:
     """The exchange of two names that puts fluid right, where a pair has it clearly the wrong way round."""
     tails = {
-        (first, second): tail(scales[second] - scales[first])
-        for first, second in itertools.permutations(scales, 2)
+        (first, second): tail(scales[second] - scales[first]) for first, second in itertools.permutations(scales, 2)
     }
     as_named = dict(zip(scales, scales, strict=True))
     wrong = [pair for pair in tails if tails[pair] < 0 and _is_darker(*pair)]
@@ -83,9 +81,7 @@ def _is_darker(first: str, second: str) -> bool:
 def _unlike_by_fluid(scales: Mapping[str, Floats]) -> list[Suspicion]:
     """T2 with dark fluid; T1 with fluid as bright as in T2 (FLAIR with oedema has a bright tail as well)."""
     tails = {name: tail(scale) for name, scale in scales.items()}
-    darker_than_t2 = {
-        name for name in scales if "t2" in scales and tail(scales["t2"] - scales[name]) > EXCHANGED_TAIL
-    }
+    darker_than_t2 = {name for name in scales if "t2" in scales and tail(scales["t2"] - scales[name]) > EXCHANGED_TAIL}
     dark = [name for name in ("t2",) if tails.get(name, 1.0) < DARK_T2_TAIL]
     whites = [name for name in WHITE_BRIGHT if name in scales and name not in darker_than_t2]
     bright = [name for name in whites if tails[name] > BRIGHT_T1_TAIL]
@@ -95,9 +91,7 @@ def _unlike_by_fluid(scales: Mapping[str, Floats]) -> list[Suspicion]:
     ]
 
 
-def _exchanged_by_tissue(
-    coarse: Mapping[str, Coarse], scales: Mapping[str, Floats], core: Mask
-) -> list[Suspicion]:
+def _exchanged_by_tissue(coarse: Mapping[str, Coarse], scales: Mapping[str, Floats], core: Mask) -> list[Suspicion]:
     """T1, with or without gadolinium, against FLAIR or PD, by grey and white matter: the clearest pair."""
     greys = GREY_BRIGHT if "t2" in coarse else ("flair",)  # PD is too flat for depth alone
     pairs = [(white, grey) for white in WHITE_BRIGHT for grey in greys if {white, grey} <= coarse.keys()]

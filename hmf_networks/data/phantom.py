@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-
 from hmf_networks.data.anatomy import Anatomy, draw_anatomy, load_template, sample
 from hmf_networks.data.phantom_files import LAYOUTS, offered_contrasts, refuse_existing, write_subject
 from hmf_networks.naming import CONTRASTS, check_contrasts, unknown_word
@@ -64,9 +63,7 @@ def simulate_subjects(
     refuse_existing(output_dir, layout, numbers)
     summaries = []
     for number in numbers:
-        subject = simulate_subject(
-            seed, number, spacing_mm=spacing_mm, contrasts=wanted, lesion_share=lesion_share
-        )
+        subject = simulate_subject(seed, number, spacing_mm=spacing_mm, contrasts=wanted, lesion_share=lesion_share)
         files = write_subject(subject, output_dir, layout=layout, number=number, spacing_mm=spacing_mm)
         summaries.append(
             {
@@ -81,12 +78,7 @@ def simulate_subjects(
 
 
 def simulate_subject(
-    seed: int,
-    number: int,
-    *,
-    spacing_mm: float = 1.0,
-    contrasts: Several[str] = CONTRASTS,
-    lesion_share: float = 0.5,
+    seed: int, number: int, *, spacing_mm: float = 1.0, contrasts: Several[str] = CONTRASTS, lesion_share: float = 0.5
 ) -> Subject:
     """One person in memory; every part has its own random stream, so leaving one out changes no other."""
     streams = np.random.default_rng([seed, number]).spawn(4 + len(CONTRASTS))
@@ -112,9 +104,7 @@ def simulate_subject(
     return Subject(images, *labels, kind=kind, field_tesla=field_tesla)
 
 
-def _draw_lesions(
-    rng: np.random.Generator, share: float
-) -> tuple[str, dict[str, Floats], lesions.Mass | None]:
+def _draw_lesions(rng: np.random.Generator, share: float) -> tuple[str, dict[str, Floats], lesions.Mass | None]:
     ill, tumour = rng.random() < share, rng.random() < lesions.TUMOUR_SHARE
     if not ill:
         return "healthy", {}, None
@@ -162,8 +152,7 @@ def _tissue_maps(
         head[name] = tissues.varied(mean, factors, share=share)
     grey = head["gm"]
     head["gm"] = grey._replace(
-        t1=grey.t1 * (1 - (1 - tissues.DEEP_GREY_T1) * deep),
-        t2=grey.t2 * (1 - (1 - tissues.DEEP_GREY_T2) * deep),
+        t1=grey.t1 * (1 - (1 - tissues.DEEP_GREY_T1) * deep), t2=grey.t2 * (1 - (1 - tissues.DEEP_GREY_T2) * deep)
     )
     return head
 
@@ -179,12 +168,7 @@ def _mixed_signal(head: dict[str, Tissue], fractions: dict[str, Floats], sequenc
 
 
 def _scan(
-    rng: np.random.Generator,
-    clean: Floats,
-    white: Floats,
-    brain: np.ndarray,
-    axes: list[Floats],
-    spacing_mm: float,
+    rng: np.random.Generator, clean: Floats, white: Floats, brain: np.ndarray, axes: list[Floats], spacing_mm: float
 ) -> np.ndarray:
     """The stored int16 volume of a clean signal (V brain voxels)."""
     volume = np.zeros(brain.shape, np.float32)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-
 from hmf_networks.naming import BIDS_SUFFIXES
 
 if TYPE_CHECKING:
@@ -47,9 +46,7 @@ def offered_contrasts(layout: str, contrasts: Sequence[str]) -> list[str]:
     known = LAYOUTS[layout](1)
     offered = [name for name in contrasts if name in known]
     if not offered:
-        raise ValueError(
-            f"layout '{layout}' holds none of {', '.join(contrasts)}; ask for one of {', '.join(known)}"
-        )
+        raise ValueError(f"layout {layout!r} holds none of {', '.join(contrasts)}; ask for one of {', '.join(known)}")
     return offered
 
 

@@ -72,9 +72,7 @@ def unlisted_folders(root: Path, *, only: re.Pattern[str] | None = None) -> list
                 for name in subfolders
                 if name not in FOLDERS_OF_THE_SYSTEM and (only is None or only.fullmatch(name))
             ]
-    folders = [
-        (Path(error.filename), error.strerror) for error in errors if isinstance(error, PermissionError)
-    ]
+    folders = [(Path(error.filename), error.strerror) for error in errors if isinstance(error, PermissionError)]
     return [
         {
             "patient": "_".join(folder.relative_to(root).parts) or folder.name,

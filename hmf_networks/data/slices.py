@@ -3,11 +3,10 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from hmf_networks.naming import Record
 from monai.data import CacheDataset
 from monai.transforms import Compose
 from torch.utils.data import Dataset
-
-from hmf_networks.naming import Record
 
 
 class SimulatedSlices(Dataset[Any]):
@@ -35,9 +34,7 @@ class SimulatedSlices(Dataset[Any]):
         if not data:
             raise ValueError("no label map to simulate from: see labels_dir and maps")
         self.data, self.num_slices, self.augmentation, self.fixed = data, num_slices, augmentation, fixed
-        self.heads = CacheDataset(
-            data, preprocessing, num_workers=num_workers, copy_cache=False, as_contiguous=False
-        )
+        self.heads = CacheDataset(data, preprocessing, num_workers=num_workers, copy_cache=False, as_contiguous=False)
 
     def __len__(self) -> int:
         return len(self.data) * self.num_slices
@@ -78,12 +75,7 @@ class SliceDataset(Dataset[Any]):
             raise ValueError("no subject to train on: dataset_dir and datalist gave an empty list")
         self.data = data
         self.volumes = CacheDataset(
-            data,
-            preprocessing,
-            cache_rate=cache_rate,
-            num_workers=num_workers,
-            progress=progress,
-            copy_cache=False,
+            data, preprocessing, cache_rate=cache_rate, num_workers=num_workers, progress=progress, copy_cache=False
         )
         self.augmentation = augmentation
         self.num_slices = num_slices

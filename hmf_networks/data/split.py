@@ -17,9 +17,7 @@ logger = logging.getLogger(__name__)
 FRACTIONS = (0.7, 0.1, 0.2)  # training, validation, testing as the paper has them, section 4.1
 
 
-def split_by_patient(
-    records: Iterable[Record], *, fractions: Sequence[float] = FRACTIONS, seed: int = 0
-) -> Parts:
+def split_by_patient(records: Iterable[Record], *, fractions: Sequence[float] = FRACTIONS, seed: int = 0) -> Parts:
     """Parts by patient: all sessions of a patient stay together; the order of `records` does not matter.
 
     A part with a fraction above zero gets at least one patient; ValueError when there are too few.
@@ -52,9 +50,7 @@ def part_of(parts: Parts, part: str) -> list[Record]:
         raise ValueError(unknown_word("part", part, PART_NAMES))
     if not parts[part]:
         filled = ", ".join(name for name in PART_NAMES if parts[name]) or "none"
-        raise ValueError(
-            f"no subject in part '{part}' to evaluate on; set evaluated_part to one of: {filled}"
-        )
+        raise ValueError(f"no subject in part {part!r} to evaluate on; set evaluated_part to one of: {filled}")
     return parts[part]
 
 
@@ -105,8 +101,7 @@ def named_patients(dataset_dir: str | Path, training: Sequence[str], validation:
         raise ValueError(f"patient {sorted(both)[0]} is in training and validation; choose one")
     part = dict.fromkeys(training, "training") | dict.fromkeys(validation, "validation")
     return {
-        name: [record for record in records if part.get(record["patient"], "testing") == name]
-        for name in PART_NAMES
+        name: [record for record in records if part.get(record["patient"], "testing") == name] for name in PART_NAMES
     }
 
 

@@ -9,15 +9,7 @@ from pathlib import Path
 
 from hmf_networks.data.datalist import Parts
 from hmf_networks.data.folder import NUM_NAMED, find_subjects
-from hmf_networks.naming import (
-    UNLISTED,
-    Record,
-    check_contrasts,
-    check_switch,
-    is_named,
-    subject_name,
-    usable_sources,
-)
+from hmf_networks.naming import UNLISTED, Record, check_contrasts, check_switch, is_named, subject_name, usable_sources
 
 logger = logging.getLogger(__name__)
 

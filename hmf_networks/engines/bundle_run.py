@@ -12,12 +12,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
-import monai.bundle
-from monai.bundle import ConfigParser
-
 import hmf_networks
+import monai.bundle
 from hmf_networks.naming import suggestion
 from hmf_networks.outputs.failure import SubjectsFailed
+from monai.bundle import ConfigParser
 
 PACKAGE = str(Path(hmf_networks.__file__).parent)
 TRACEBACK = "HMF_TRACEBACK"  # environment variable: 1 shows where an error was raised

@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from ignite.engine import Engine, Events
-from monai.data.utils import set_rnd
-from torch.optim.lr_scheduler import LambdaLR
-
 from hmf_networks.atomic import write_whole
 from hmf_networks.engines.weights import MODEL_FILES, is_first_process, to_bytes
 from hmf_networks.naming import check_switch
+from ignite.engine import Engine, Events
+from monai.data.utils import set_rnd
+from torch.optim.lr_scheduler import LambdaLR
 
 EPOCH_STRIDE = 10_007  # apart from the seeds of other processes
 
@@ -54,9 +53,7 @@ class TrainingCheckpoint:
         files = [path for path in files if path.exists()]
         if self.is_ours or not files or not is_first_process():
             return
-        folder = next(
-            path for n in itertools.count(1) if not (path := self.path.with_name(f"earlier-{n}")).exists()
-        )
+        folder = next(path for n in itertools.count(1) if not (path := self.path.with_name(f"earlier-{n}")).exists())
         folder.mkdir()
         for path in files:
             path.rename(folder / path.name)
@@ -87,9 +84,7 @@ class TrainingCheckpoint:
         for thing in self.objects.values():  # the rate of the next epoch, should the schedule have changed
             if isinstance(thing, LambdaLR):
                 factors = (factor(thing.last_epoch) for factor in thing.lr_lambdas)
-                for group, base, factor in zip(
-                    thing.optimizer.param_groups, thing.base_lrs, factors, strict=True
-                ):
+                for group, base, factor in zip(thing.optimizer.param_groups, thing.base_lrs, factors, strict=True):
                     group["lr"] = base * factor
         progress = content["progress"]
         engine.state.epoch, engine.state.iteration = progress["epoch"], progress["iteration"]
@@ -104,7 +99,5 @@ class TrainingCheckpoint:
         set_rnd(getattr(engine.state.dataloader, "dataset", None), drawn_from)  # or epoch 1 is drawn again
         logger.info("resumed from %s after epoch %d", self.path, engine.state.epoch)
         if engine.state.max_epochs is not None and engine.state.epoch >= engine.state.max_epochs:
-            logger.warning(
-                "all %d epochs are done; raise flat_epochs or decay_epochs", engine.state.max_epochs
-            )
+            logger.warning("all %d epochs are done; raise flat_epochs or decay_epochs", engine.state.max_epochs)
         self.is_ours = True

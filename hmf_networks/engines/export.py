@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from hmf_networks.atomic import write_whole
+from hmf_networks.engines.needed import network_with
+from hmf_networks.naming import unknown_word
 from monai.bundle import ConfigParser
 from monai.data import save_net_with_metadata
 from monai.networks.utils import convert_to_onnx, convert_to_torchscript
 from torch import Tensor, nn
-
-from hmf_networks.atomic import write_whole
-from hmf_networks.engines.needed import network_with
-from hmf_networks.naming import unknown_word
 
 MADE_AT = (1, 256, 256)  # batch, height, width
 ASKED_AT = ((1, 160, 192), (2, 96, 128))

@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
+from hmf_networks.engines.trainer import LOSS_NAMES
 from ignite.engine import Engine, Events
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
-
-from hmf_networks.engines.trainer import LOSS_NAMES
 
 
 def flat_then_linear(optimizer: Optimizer, *, flat_epochs: int, decay_epochs: int) -> LambdaLR:

@@ -8,11 +8,6 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-from monai.data import MetaTensor
-from monai.inferers import Inferer
-from torch import Tensor
-from tqdm import tqdm
-
 from hmf_networks.engines.memory import PlanesAtATime
 from hmf_networks.engines.precision import check_precision, is_mixed
 from hmf_networks.engines.ready import Ready
@@ -28,6 +23,10 @@ from hmf_networks.transforms.slices import (
     source_pixel_centres,
     voxel_spacing_mm,
 )
+from monai.data import MetaTensor
+from monai.inferers import Inferer
+from torch import Tensor
+from tqdm import tqdm
 
 DECODE = ("coordinates", "resample")
 
@@ -76,9 +75,7 @@ class SliceSynthesisInferer(Inferer):
         if decode not in DECODE:
             raise ValueError(f"decode must be one of {DECODE}, got {decode!r}")
         if batch_size is not None and batch_size < 1:
-            raise ValueError(
-                f"batch_size must be at least 1, or null for what memory holds; got {batch_size}"
-            )
+            raise ValueError(f"batch_size must be at least 1, or null for what memory holds; got {batch_size}")
         self.pixel_mm, self.size, self.multiple = pixel_mm, (int(size[0]), int(size[1])), multiple
         self.plane, self.decode, self.progress = plane, decode, progress
         self._together = PlanesAtATime(batch_size)
@@ -140,8 +137,7 @@ class SliceSynthesisInferer(Inferer):
         if masks is not None:  # padded they would be no longer constant
             resampled = append_masks(resampled, masks.expand(len(planes), -1))
         rows, columns = (
-            source_pixel_centres(n, m, b, planes.device)
-            for n, m, b in zip(source_size, size, before, strict=True)
+            source_pixel_centres(n, m, b, planes.device) for n, m, b in zip(source_size, size, before, strict=True)
         )
         if self.decode == "coordinates":
             return network(resampled, coordinates=(rows, columns))
@@ -153,7 +149,6 @@ class SliceSynthesisInferer(Inferer):
 
     def _padded_size(self, size: tuple[int, int]) -> tuple[int, int]:
         height, width = (
-            -(-max(have, least) // self.multiple) * self.multiple
-            for have, least in zip(size, self.size, strict=True)
+            -(-max(have, least) // self.multiple) * self.multiple for have, least in zip(size, self.size, strict=True)
         )
         return height, width

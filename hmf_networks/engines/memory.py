@@ -24,6 +24,7 @@ OUT_OF_MEMORY = re.compile(  # of torch, C++, the C library and oneDNN: `benchma
     r"(?:can't|[Cc]annot) allocate memory|not enough memory|bad_alloc|Resource temporarily unavailable"
     r"|could not create a (?:primitive(?! descriptor)|memory)|could not execute a primitive"
 )
+CGROUPS, OWN_CGROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 SMALL_BLOCK = 2**18  # bytes; larger ones are tensors
 OLD_LARGEST_MB = 32  # glibc before 2.35 refuses to keep larger blocks
 
@@ -80,9 +81,7 @@ class PlanesAtATime:
         number, wish = self.number(size, device), min(self.wish or _largest_batch(device), planes)
         if number < wish and not self._said:
             self._said = True
-            logger.warning(
-                "short of memory: %d plane(s) at a time, not %d; the result is the same", number, wish
-            )
+            logger.warning("short of memory: %d plane(s) at a time, not %d; the result is the same", number, wish)
 
 
 def batch_for_memory(size: tuple[int, int], device: torch.device) -> int:
@@ -101,9 +100,7 @@ def free_bytes(device: torch.device) -> int | None:
     """What can still be had of the device's memory; None where nobody says."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    told = [
-        free for free in (_free_of_machine(), _free_address_space(), free_of_cgroups()) if free is not None
-    ]
+    told = [free for free in (_free_of_machine(), _free_address_space(), free_of_cgroups()) if free is not None]
     return max(0, min(told)) if told else None
 
 
@@ -125,7 +122,7 @@ def _free_address_space() -> int | None:
     return None if limit == resource.RLIM_INFINITY else limit - taken
 
 
-def free_of_cgroups(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> int | None:
+def free_of_cgroups(root: Path = CGROUPS, own: Path = OWN_CGROUP) -> int | None:
     """The least that a container, or one around it, has left; files in its cache can be dropped."""
     free = []
     for line in own.read_text().splitlines() if own.exists() else []:

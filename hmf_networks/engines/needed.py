@@ -4,11 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from monai.bundle import ConfigParser
-from torch import nn
-
 from hmf_networks.engines.weights import load_weights, what_for
 from hmf_networks.naming import CONTRASTS
+from monai.bundle import ConfigParser
+from torch import nn
 
 NETWORK = "HMFMambaINR"
 NEEDED = ("sources", "targets", "any_subset", "pixel_mm", "foreground_box", "plane", "plane_size")

@@ -11,9 +11,11 @@ _END = object()
 class Loader(Protocol):
     """What has a length and gives batches: a DataLoader, a SubjectLoader."""
 
-    def __len__(self) -> int: ...
+    def __len__(self) -> int:
+        """Batches."""
 
-    def __iter__(self) -> Iterator[Any]: ...
+    def __iter__(self) -> Iterator[Any]:
+        """Batch after batch."""
 
 
 class ReadAhead:

@@ -32,8 +32,7 @@ def _can_be_folded(first: nn.Module, second: nn.Module) -> bool:
     if not isinstance(first, (nn.Conv2d, nn.ConvTranspose2d)) or not isinstance(second, nn.BatchNorm2d):
         return False
     return second.running_mean is not None and not any(
-        module._forward_hooks or module._forward_pre_hooks or is_parametrized(module)
-        for module in (first, second)
+        module._forward_hooks or module._forward_pre_hooks or is_parametrized(module) for module in (first, second)
     )
 
 
@@ -109,7 +108,8 @@ class Ready:
         tensors, settings = _tensors(network), _settings(network)
         state = [(weakref.ref(x), x.data_ptr(), x._version) for x in tensors]
         ready = fold_batch_norms(network)
-        ready = ready.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # so are the weights of inference, MONAI Label's too: the same numbers
+        # so are the weights of inference, MONAI Label's too: the same numbers
+        ready = ready.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if self.compile:
             ready = compiled(ready, tensors[0].device if tensors else torch.device("cpu"))
         return Kept(ready, weakref.ref(network), state, settings)

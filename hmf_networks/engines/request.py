@@ -7,11 +7,10 @@ from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from monai.transforms import MapTransform
-
 from hmf_networks.data.folder import find_subjects
 from hmf_networks.naming import CONTRASTS, RECORD_KEYS, Record, bare_name, check_contrasts, unknown_word
 from hmf_networks.nifti.read import read_header
+from monai.transforms import MapTransform
 
 logger = logging.getLogger(__name__)
 
@@ -110,7 +109,5 @@ def _siblings(path: Path) -> Record:
     try:
         (record,) = find_subjects(path, [])
     except ValueError as error:
-        raise ValueError(
-            f'{path.name}: {error}; or say so in the request: {{"t1": "/path/of/it.nii.gz"}}'
-        ) from error
+        raise ValueError(f'{path.name}: {error}; or say so in the request: {{"t1": "/path/of/it.nii.gz"}}') from error
     return record

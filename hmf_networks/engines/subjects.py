@@ -15,16 +15,15 @@ from typing import Any, NamedTuple
 import monai
 import nibabel
 import torch
-from ignite.engine import Events
-from monai.data import Dataset, list_data_collate
-from monai.engines import SupervisedEvaluator
-
 from hmf_networks import __version__
 from hmf_networks.engines.overlap import ReadAhead
 from hmf_networks.engines.processes import agreed, from_all, process, together
 from hmf_networks.ops.selective_scan import resolve_backend
 from hmf_networks.outputs.folder import OutputFolder, report
 from hmf_networks.transforms.save import NoRoomError, SaveSynthesisd
+from ignite.engine import Events
+from monai.data import Dataset, list_data_collate
+from monai.engines import SupervisedEvaluator
 
 logger = logging.getLogger(__name__)
 
@@ -59,9 +58,7 @@ class SubjectLoader:
     def _share(self) -> list[list[int]]:
         """The batches of this process, as indices of records."""
         rank, world_size = process()
-        groups = itertools.groupby(
-            range(len(self.records)), key=lambda index: self._made_of(self.records[index])
-        )
+        groups = itertools.groupby(range(len(self.records)), key=lambda index: self._made_of(self.records[index]))
         return [list(indices) for _, indices in groups][rank::world_size]
 
     def _made_of(self, record: Record) -> Any:
@@ -160,9 +157,7 @@ class SubjectEvaluator(SupervisedEvaluator):
                 raise
             self.outputs.release_all()
             everywhere = from_all(self.outputs.fates, group)
-            fates = {
-                fate: sorted(output for some in everywhere for output in some[fate]) for fate in everywhere[0]
-            }
+            fates = {fate: sorted(output for some in everywhere for output in some[fate]) for fate in everywhere[0]}
             is_first = process()[0] == 0
             agreed((lambda: self.outputs.close(self._about(), fates)) if is_first else None, group)
             if is_first:  # the others end well: torchrun would kill the first at the first that does not

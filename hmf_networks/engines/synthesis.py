@@ -6,12 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from monai.bundle import ConfigWorkflow
-
 from hmf_networks.engines.bundle_run import check_key, keys_of, told_to_users
 from hmf_networks.engines.device import choose_device
 from hmf_networks.engines.needed import NO_CONFIG, needed_by
 from hmf_networks.naming import CONTRASTS, LOOSE, Record, bare_name, check_contrasts
+from monai.bundle import ConfigWorkflow
 
 TALKATIVE = ("ignite", "monai", "monai.bundle.workflows", "hmf_networks.engines.subjects.SubjectEvaluator")
 

@@ -11,18 +11,17 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from hmf_networks.engines.precision import has_bfloat16
+from hmf_networks.engines.query_grid import random_query_grid
+from hmf_networks.naming import check_switch
+from hmf_networks.ops.availability import wanted_targets
+from hmf_networks.ops.coordinates import sample_plane
 from monai.engines import SupervisedTrainer
 from monai.engines.utils import IterationEvents
 from monai.losses import PatchAdversarialLoss
 from monai.utils.enums import CommonKeys as Keys
 from torch import Tensor, nn
 from torch.optim import Optimizer
-
-from hmf_networks.engines.precision import has_bfloat16
-from hmf_networks.engines.query_grid import random_query_grid
-from hmf_networks.naming import check_switch
-from hmf_networks.ops.availability import wanted_targets
-from hmf_networks.ops.coordinates import sample_plane
 
 LOSS_NAMES = ("loss", "pixel_loss", "adversarial_loss", "discriminator_loss")
 
@@ -87,8 +86,7 @@ class ConditionalGANTrainer(SupervisedTrainer):
         device = self.state.device
         if self.amp and device.type == "cpu" and not has_bfloat16(device):
             warnings.warn(
-                "amp: this processor has no bfloat16 and imitates it, many times slower: --amp False",
-                stacklevel=2,
+                "amp: this processor has no bfloat16 and imitates it, many times slower: --amp False", stacklevel=2
             )
         self.discriminator = discriminator
         self.d_optimizer = d_optimizer
@@ -101,9 +99,7 @@ class ConditionalGANTrainer(SupervisedTrainer):
         self.num_masks = num_masks
 
     def _iteration(self, engine: Any, batchdata: dict[str, Tensor]) -> dict[str, Any]:
-        sources, target = engine.prepare_batch(
-            batchdata, engine.state.device, engine.non_blocking, **engine.to_kwargs
-        )
+        sources, target = engine.prepare_batch(batchdata, engine.state.device, engine.non_blocking, **engine.to_kwargs)
         sources, target = sources.as_subclass(Tensor), target.as_subclass(Tensor)
         self.network.train()
         if self.keep_norm_statistics:
@@ -157,11 +153,7 @@ class ConditionalGANTrainer(SupervisedTrainer):
         self.fire_event(IterationEvents.LOSS_COMPLETED)
         self._step(loss, self.optimizer, self.scaler)
         self.fire_event(IterationEvents.BACKWARD_COMPLETED)
-        return {
-            Keys.LOSS: loss.detach(),
-            "pixel_loss": pixel.detach(),
-            "adversarial_loss": adversarial.detach(),
-        }
+        return {Keys.LOSS: loss.detach(), "pixel_loss": pixel.detach(), "adversarial_loss": adversarial.detach()}
 
     def _verdict_loss(self, judge: Callable[..., Any], shown: Tensor, *, is_real: bool) -> Tensor:
         verdict = judge(shown)[-1]  # MONAI returns all feature maps, the logits last

@@ -10,15 +10,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+from hmf_networks.naming import check_switch
+from hmf_networks.ops.availability import available
 from ignite.engine import Engine
 from monai.data import MetaTensor
 from monai.engines import IterationEvents
 from monai.inferers import Inferer
 from monai.networks import eval_mode
 from torch import Tensor
-
-from hmf_networks.naming import check_switch
-from hmf_networks.ops.availability import available
 
 Synthesis = Callable[[Tensor], Tensor]
 LEFT_RIGHT = 2
@@ -63,9 +62,7 @@ class EnsembleSpread:
         enabled: without it nothing is done.
     """
 
-    def __init__(
-        self, inferer: Inferer, network: torch.nn.Module, *, drop: bool, enabled: bool = True
-    ) -> None:
+    def __init__(self, inferer: Inferer, network: torch.nn.Module, *, drop: bool, enabled: bool = True) -> None:
         self.inferer, self.network = inferer, network
         self.drop, self.enabled = check_switch("drop", drop), check_switch("uncertainty", enabled)
 

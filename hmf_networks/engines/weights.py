@@ -15,13 +15,12 @@ from typing import Any
 
 import torch
 import torch.distributed
-from ignite.engine import Engine, Events
-from monai.inferers import Inferer
-from torch import Tensor
-
 from hmf_networks.atomic import write_whole
 from hmf_networks.hashing import file_hash
 from hmf_networks.naming import check_switch, check_weights
+from ignite.engine import Engine, Events
+from monai.inferers import Inferer
+from torch import Tensor
 
 logger = logging.getLogger(__name__)
 
@@ -93,9 +92,7 @@ class SaveUnvalidated:
     def __init__(self, evaluator: Engine, best_model: BestModel) -> None:
         self.evaluator = evaluator
         self.best_model = best_model
-        self.has_trained = (
-            False  # a finished run that is started again keeps what was measured of its weights
-        )
+        self.has_trained = False  # a finished run that is started again keeps what was measured of its weights
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.note)
@@ -146,9 +143,7 @@ def load_weights(network: torch.nn.Module, path: str, task: Mapping[str, Any] | 
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
         raise ValueError(f"ckpt_path {path} is no file of plain tensors, or a broken one") from error
     if not isinstance(weights, Mapping) or not all(isinstance(value, Tensor) for value in weights.values()):
-        raise ValueError(
-            f"ckpt_path {path} holds more than plain tensors; give the weights of a network alone"
-        )
+        raise ValueError(f"ckpt_path {path} holds more than plain tensors; give the weights of a network alone")
     try:
         network.load_state_dict(weights)
     except (RuntimeError, TypeError) as error:
@@ -220,11 +215,7 @@ def _task_path(path: Path) -> Path:
 
 
 def trained_network(
-    network: torch.nn.Module,
-    path: str,
-    inferer: Inferer,
-    device: torch.device,
-    task: Mapping[str, Any] | None = None,
+    network: torch.nn.Module, path: str, inferer: Inferer, device: torch.device, task: Mapping[str, Any] | None = None
 ) -> Callable[[Tensor], Tensor] | None:
     """Volumes through a network with its weights, ready to be called; None, logged, without weights."""
     if not Path(path).is_file():

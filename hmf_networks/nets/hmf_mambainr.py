@@ -7,8 +7,6 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-
 from hmf_networks.blocks.conv import ConvBlock, UpConvBlock
 from hmf_networks.blocks.foreground import AppendForeground
 from hmf_networks.blocks.inrb import INRB, NUM_FREQUENCIES
@@ -20,6 +18,7 @@ from hmf_networks.blocks.stand_ins import ConvContext, mlp_head, pixel_head
 from hmf_networks.naming import check_switch
 from hmf_networks.ops.coordinates import pixel_centres
 from hmf_networks.ops.narrow import resize_like
+from torch import Tensor, nn
 
 CONTEXTS = {"rhmb": RHMB, "conv": ConvContext}
 MULTI_SCALES = {"mfeb": MFEB, "concat": ConcatReduce}
@@ -101,9 +100,7 @@ class HMFMambaINR(nn.Module):
         wide, middle, narrow = 4 * width, 2 * width, width
 
         self.append_foreground = AppendForeground(num_masks) if append_foreground else nn.Identity()
-        self.encode_1 = ConvBlock(
-            in_channels + int(append_foreground), narrow, kernel_size=7, padding_mode="reflect"
-        )
+        self.encode_1 = ConvBlock(in_channels + int(append_foreground), narrow, kernel_size=7, padding_mode="reflect")
         self.encode_2 = ConvBlock(narrow, middle, stride=2)
         self.encode_3 = ConvBlock(middle, wide, stride=2)
 
@@ -122,9 +119,7 @@ class HMFMambaINR(nn.Module):
         self.fuse_1 = MODULATIONS[modulation](wide)
         self.up_2 = UpConvBlock(skip * wide, middle)
         self.fuse_2 = MODULATIONS[modulation](middle)
-        self.up_3 = (
-            UpConvBlock(skip * middle, narrow) if inr_stride == 1 else ConvBlock(skip * middle, narrow)
-        )
+        self.up_3 = UpConvBlock(skip * middle, narrow) if inr_stride == 1 else ConvBlock(skip * middle, narrow)
         self.fuse_3 = MODULATIONS[modulation](narrow)
         self.merge = ConvBlock(narrow * (1 + inr_stride**2), middle) if encoder_skips else nn.Identity()
         self.head = DECODERS[decoder](
@@ -163,10 +158,7 @@ class HMFMambaINR(nn.Module):
         image = self._in_multiples(image)
         if coordinates is None:
             size = (height, width) if output_size is None else output_size
-            coordinates = (
-                pixel_centres(height, size[0], image.device),
-                pixel_centres(width, size[1], image.device),
-            )
+            coordinates = (pixel_centres(height, size[0], image.device), pixel_centres(width, size[1], image.device))
         return self.head(self.features(image), coordinates[0], coordinates[1])  # B out R Q
 
     def _in_multiples(self, image: Tensor) -> Tensor:

@@ -15,9 +15,7 @@ AGAIN = "fetch the file again from where it came"
 ERRORS = {
     "E_MISSING": Fault("no such file, or none of the contrast, or half of a .hdr/.img pair", "add the file"),
     "E_EMPTY": Fault("not one byte in the file, or in its gzip stream", AGAIN),
-    "E_NOT_NIFTI": Fault(
-        "neither NIfTI-1 nor NIfTI-2: another format under this name", "convert it to NIfTI"
-    ),
+    "E_NOT_NIFTI": Fault("neither NIfTI-1 nor NIfTI-2: another format under this name", "convert it to NIfTI"),
     "E_TRUNCATED": Fault("the file ends before its header, its voxels or its gzip stream do", AGAIN),
     "E_CORRUPT": Fault("the gzip stream is damaged: its blocks, its checksum or its length", AGAIN),
     "E_TOO_LARGE": Fault(
@@ -37,9 +35,7 @@ ERRORS = {
     "E_SCALE": Fault(
         "slope or intercept are not finite, or make values that no float32 can hold", "convert the scan anew"
     ),
-    "E_NO_SIGNAL": Fault(
-        "every voxel has the same value, or none is finite", "give a scan that holds an image"
-    ),
+    "E_NO_SIGNAL": Fault("every voxel has the same value, or none is finite", "give a scan that holds an image"),
     "E_AMBIGUOUS": Fault("a subject has two files for one contrast", "keep one of them"),
     "E_GRID": Fault(
         "contrasts of one subject lie on different grids", "allow --regrid, or resample onto the first source"
@@ -79,8 +75,7 @@ class VolumeError(ValueError):
     def __init__(self, code: str, path: str | Path, problem: str, cure: str | None = None) -> None:
         self.code, self.path, self.problem = code, str(path), problem
         self.cure = cure or ERRORS[code].cure
-        super().__init__(f"{code} {path}: {problem}; {self.cure}")
+        super().__init__(code, path, problem, cure)  # what pickle calls with, when a worker sends it
 
-    def __reduce__(self) -> tuple[type, tuple[str, str, str, str]]:
-        """As the workers of a DataLoader send it; by default pickle would call with the message alone."""
-        return type(self), (self.code, self.path, self.problem, self.cure)
+    def __str__(self) -> str:
+        return f"{self.code} {self.path}: {self.problem}; {self.cure}"

@@ -7,10 +7,9 @@ from typing import NamedTuple
 
 import nibabel
 import numpy as np
+from hmf_networks.nifti.codes import Complaint, Warned
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
-
-from hmf_networks.nifti.codes import Complaint, Warned
 
 GRID_TOLERANCE_MM = 0.1  # headers written by different tools differ by rounding, not by more
 PIXDIM_TOLERANCE = 0.01  # of the voxel size

@@ -9,11 +9,10 @@ from typing import NamedTuple
 
 import nibabel
 import numpy as np
-from nibabel.nifti1 import extension_codes
-from numpy.typing import NDArray
-
 from hmf_networks.nifti.codes import Complaint, Warned
 from hmf_networks.nifti.geometry import geometry
+from nibabel.nifti1 import extension_codes
+from numpy.typing import NDArray
 
 MAX_VOXELS = 2**28  # float32 of so many fill a gigabyte; 0.25 mm of a whole head are less
 MAX_EXTENSION_BYTES = 2**24
@@ -90,10 +89,7 @@ def _raw_header(content: bytes) -> nibabel.Nifti1Header:
         if order is None:
             continue
         if len(content) < size:
-            raise Complaint(
-                "E_TRUNCATED",
-                f"it ends after {len(content)} of the {size} bytes of its header",
-            )
+            raise Complaint("E_TRUNCATED", f"it ends after {len(content)} of the {size} bytes of its header")
         place, version = (344, 1) if cls is nibabel.Nifti1Header else (4, 2)
         if content[place : place + 4] not in (SINGLE[version - 1], PAIR[version - 1]):
             raise Complaint("E_NOT_NIFTI", "no NIfTI signature, as in Analyze")
@@ -140,8 +136,7 @@ def _dtype(raw: nibabel.Nifti1Header) -> np.dtype:
     dtype = np.dtype(raw._data_type_codes.dtype[code]).newbyteorder(raw.endianness)
     if int(raw["bitpix"]) not in (0, 8 * dtype.itemsize):
         raise Complaint(
-            "E_HEADER",
-            f"{int(raw['bitpix'])} bits a voxel, but the type {dtype.name} has {8 * dtype.itemsize}",
+            "E_HEADER", f"{int(raw['bitpix'])} bits a voxel, but the type {dtype.name} has {8 * dtype.itemsize}"
         )
     return dtype
 

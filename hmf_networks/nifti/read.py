@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
-
 from hmf_networks.nifti.codes import Complaint, VolumeError, Warned
 from hmf_networks.nifti.files import header_path, voxel_path
 from hmf_networks.nifti.header import MAX_EXTENSION_BYTES, MAX_VOXELS, Header, check_extensions, parse_header
 from hmf_networks.nifti.stream import Stream
+from numpy.typing import NDArray
 
 logger = logging.getLogger(__name__)
 
@@ -150,9 +149,7 @@ def _read_voxels(stream: Stream, header: Header, chosen: int) -> tuple[NDArray[n
         problem = f"slope {header.slope:g} makes {num_huge} voxels larger than any float32"
         raise VolumeError("E_SCALE", stream.path, problem)
     if values.min() == values.max():
-        what = (
-            "none of its voxels is finite" if num_nonfinite == num_voxels else f"every voxel is {values[0]:g}"
-        )
+        what = "none of its voxels is finite" if num_nonfinite == num_voxels else f"every voxel is {values[0]:g}"
         raise VolumeError("E_NO_SIGNAL", stream.path, f"{what}")
     warnings += _judge(values, num_nonfinite - num_huge, num_huge)
     return values.reshape(header.shape, order="F"), warnings

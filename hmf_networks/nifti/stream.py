@@ -50,9 +50,7 @@ class Stream:
         content = self.read_at_most(count)
         if len(content) < count:
             raise VolumeError(
-                "E_TRUNCATED",
-                self.path,
-                f"it ends {count - len(content)} bytes before the end of {what}",
+                "E_TRUNCATED", self.path, f"it ends {count - len(content)} bytes before the end of {what}"
             )
         return content
 
@@ -120,10 +118,7 @@ def _size(path: Path) -> int:
     if not is_file and is_link:
         target = path.readlink()
         raise VolumeError(
-            "E_MISSING",
-            path,
-            f"a link to {target}, which is not there",
-            "fetch its content, e.g. `datalad get`",
+            "E_MISSING", path, f"a link to {target}, which is not there", "fetch its content, e.g. `datalad get`"
         )
     if not is_file:
         kind = "is no plain file" if path.exists() else "no such file"

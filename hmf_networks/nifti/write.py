@@ -6,11 +6,10 @@ from typing import Any
 
 import nibabel
 import numpy as np
-from numpy.typing import NDArray
-
 from hmf_networks.atomic import write_whole
 from hmf_networks.nifti.header import Header
 from hmf_networks.nifti.read import read_header
+from numpy.typing import NDArray
 
 GEOMETRY = (
     *("pixdim", "xyzt_units", "qform_code", "sform_code", "srow_x", "srow_y", "srow_z"),

@@ -9,6 +9,8 @@ states, so that training keeps no tensor of size L x channels x N.
 Shapes: T steps of a chunk, B batch, K chunks, G groups, N states, d channels of a group.
 """
 
+# flake8: noqa: N803, N806
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -37,9 +39,7 @@ def scan_chunked(
     within = (batch, groups, channels // groups, chunks, steps)
     d_first = (4, 0, 3, 1, 2)
     delta_t = F.pad(wide_delta, (0, padding)).reshape(within).permute(d_first).contiguous()  # T B K G d
-    drive_t = (
-        F.pad(wide_delta * wide_u, (0, padding)).reshape(within).permute(d_first).contiguous()
-    )  # T B K G d
+    drive_t = F.pad(wide_delta * wide_u, (0, padding)).reshape(within).permute(d_first).contiguous()  # T B K G d
     over_states = (batch, groups, num_states, chunks, steps)
     B_t = F.pad(B.to(dtype), (0, padding)).reshape(over_states).permute(d_first).contiguous()  # T B K G N
     C_t = F.pad(C.to(dtype), (0, padding)).reshape(over_states).permute(d_first).contiguous()  # T B K G N

@@ -1,14 +1,15 @@
 """The selective scan of mamba-ssm, for CUDA: `pip install -e ".[cuda]"`. Imported when it is asked for."""
 
+# flake8: noqa: N803, N806
+
 import functools
 import logging
 from collections.abc import Callable
 from importlib.util import find_spec
 
 import torch
-from torch import Tensor
-
 from hmf_networks.ops._scan_probe import smoke_test
+from torch import Tensor
 
 logger = logging.getLogger(__name__)
 
@@ -24,9 +25,7 @@ def is_available() -> bool:
 def _passes() -> bool:
     reason = smoke_test(scan_mamba_ssm)
     if reason:
-        logger.warning(
-            "mamba-ssm is installed but does not serve: %s; build it for this torch and GPU", reason
-        )
+        logger.warning("mamba-ssm is installed but does not serve: %s; build it for this torch and GPU", reason)
     return not reason
 
 
@@ -35,9 +34,7 @@ def _kernel() -> Callable[..., Tensor]:
     try:
         from mamba_ssm.ops.selective_scan_interface import selective_scan_fn
     except ImportError as error:
-        raise RuntimeError(
-            "backend 'mamba_ssm' needs `pip install mamba-ssm` and CUDA; try 'chunked'"
-        ) from error
+        raise RuntimeError("backend 'mamba_ssm' needs `pip install mamba-ssm` and CUDA; try 'chunked'") from error
     return selective_scan_fn
 
 

@@ -5,15 +5,16 @@ views of what they were: B batch, L tokens, G groups or directions, d channels, 
 (B, L, 1, d) when one map is walked in all directions; delta, z (B, L, G, d); B, C (B, L, G, N).
 """
 
+# flake8: noqa: N803, N806
+
 import ctypes
 from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
-
 from hmf_networks.ops._forward_mode import refuse_forward_mode
 from hmf_networks.ops._scan_native_kernel import Scan, Strided, kernel
+from torch import Tensor
 
 TILE = 32  # steps between two kept states; kTile of the source
 
@@ -71,9 +72,7 @@ def _scan(
     assert u is not None  # for mypy: only D, z and delta_bias may be missing
     assert delta is not None
     if u.device.type != "cpu" or u.dtype == torch.float64:
-        raise ValueError(
-            f"backend 'native' is for float32 on a CPU, got {u.dtype} on {u.device}; try 'chunked'"
-        )
+        raise ValueError(f"backend 'native' is for float32 on a CPU, got {u.dtype} on {u.device}; try 'chunked'")
     of_tokens = {"u": u, "delta": delta, "B": B, "C": C, "z": z}
     inputs = {**of_tokens, "A": A, "D": D, "delta_bias": delta_bias}
     refuse_forward_mode("native", inputs.values())
@@ -167,11 +166,7 @@ def scan_backward(
 def _(grad_y, u, delta, A, B, C, D, z, delta_bias, delta_softplus, width, starts):  # type: ignore[no-untyped-def] # noqa: ARG001
     whole = {"u": u, "delta": delta, "A": A, "B": B, "C": C, "D": D, "z": z, "delta_bias": delta_bias}
     return [
-        u.new_empty(0)
-        if x is None
-        else _like(x, width)
-        if name in ("u", "delta", "z")
-        else x.new_empty(x.shape)
+        u.new_empty(0) if x is None else _like(x, width) if name in ("u", "delta", "z") else x.new_empty(x.shape)
         for name, x in whole.items()
     ]
 

@@ -12,15 +12,9 @@ import tempfile
 from pathlib import Path
 
 SOURCE = Path(__file__).with_name("_scan_native.cpp")
-COMMON_FLAGS = [
-    *("-std=c++17", "-O3", "-fno-math-errno", "-fno-trapping-math"),
-    *("-fno-exceptions", "-fPIC", "-w"),
-]
+COMMON_FLAGS = [*("-std=c++17", "-O3", "-fno-math-errno", "-fno-trapping-math"), *("-fno-exceptions", "-fPIC", "-w")]
 # Instruction set -> (floats in a register, flags); best first. "plain" is SSE2 on x86 and NEON on ARM.
-X86_SETS = {
-    "avx512": (16, ["-mavx512f", "-mavx512dq", "-mfma"]),
-    "avx2": (8, ["-mavx2", "-mfma"]),
-}
+X86_SETS = {"avx512": (16, ["-mavx512f", "-mavx512dq", "-mfma"]), "avx2": (8, ["-mavx2", "-mfma"])}
 PLAIN_SET: dict[str, tuple[int, list[str]]] = {"plain": (4, [])}
 
 
@@ -70,7 +64,7 @@ def _compile(program: str, library: Path, openmp: list[str]) -> None:
         objects.append(str(library.with_name(f"{name}.o")))
         defines = [f"-DHMF_ISA={name}", f"-DHMF_LANES={lanes}"]
         if name == "plain":  # it tells for all
-            defines.append(f'-DHMF_HASH="{source_hash()}"')
+            defines.append(f'-DHMF_HASH="{source_hash()}"')  # noqa: B907
         _run([program, *COMMON_FLAGS, *openmp, *flags, *defines, "-c", str(SOURCE), "-o", objects[-1]])
     _run([program, "-shared", *openmp, *objects, "-o", str(library)])
 

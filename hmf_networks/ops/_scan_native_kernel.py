@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-
 from hmf_networks.ops import _scan_native_build
 
 logger = logging.getLogger(__name__)
@@ -23,9 +22,7 @@ logger = logging.getLogger(__name__)
 class Strided(ctypes.Structure):
     """`struct Strided` of the source: a tensor and its strides in elements."""
 
-    _fields_ = [("data", ctypes.c_void_p)] + [
-        (name, ctypes.c_int64) for name in ("batch", "group", "token", "channel")
-    ]
+    _fields_ = [("data", ctypes.c_void_p)] + [(name, ctypes.c_int64) for name in ("batch", "group", "token", "channel")]
 
 
 class Scan(ctypes.Structure):
@@ -36,10 +33,7 @@ class Scan(ctypes.Structure):
         *("width", "segments", "softplus", "bfloat16", "threads"),
     )
     INPUTS = ("u", "delta", "A", "B", "C", "D", "z", "delta_bias")
-    STRIDED = (
-        *("u", "delta", "z", "B", "C", "y", "grad_y"),
-        *("grad_u", "grad_delta", "grad_z", "grad_B", "grad_C"),
-    )
+    STRIDED = (*("u", "delta", "z", "B", "C", "y", "grad_y"), *("grad_u", "grad_delta", "grad_z", "grad_B", "grad_C"))
     PARAMETERS = ("A", "D", "delta_bias", "starts", "grad_A", "grad_D", "grad_delta_bias")
     _fields_ = [
         *((name, ctypes.c_int64) for name in SIZES),

@@ -4,10 +4,11 @@
 Shapes: L steps, B batch, G groups, N states, d channels of a group.
 """
 
-import torch
-from torch import Tensor
+# flake8: noqa: N803, N806
 
+import torch
 from hmf_networks.ops._scan_chunked import skip_and_gate, step_sizes
+from torch import Tensor
 
 
 def scan_operator(

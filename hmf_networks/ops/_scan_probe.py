@@ -1,12 +1,13 @@
 """Does a kernel of somebody's build run here, and give the right numbers? Asked before it is relied on."""
 
+# flake8: noqa: N803, N806
+
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
-
 from hmf_networks.ops._scan_reference import scan_reference
 from hmf_networks.ops.scan_order import maps_to_sequences, sequences_to_map
+from torch import Tensor
 
 TOLERANCE = 1e-3  # relative to the largest; a wrong kernel is off by more, TF32 by less
 
@@ -53,20 +54,11 @@ def _random(shapes: dict[str, tuple[int, ...]], *, channels: int) -> dict[str, T
 
 
 def _scan_2d_reference(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor,
-    delta_bias: Tensor,
-    delta_softplus: bool,
+    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, delta_bias: Tensor, delta_softplus: bool
 ) -> Tensor:
     """The loop over every direction's sequence."""
     _, height, width, directions, channels = delta.shape
     maps = u.unsqueeze(3).expand_as(delta)
     u_s, delta_s, B_s, C_s = (maps_to_sequences(x) for x in (maps, delta, B, C))
-    y = scan_reference(
-        u_s.flatten(1, 2), delta_s.flatten(1, 2), A, B_s, C_s, D, None, delta_bias, delta_softplus
-    )
+    y = scan_reference(u_s.flatten(1, 2), delta_s.flatten(1, 2), A, B_s, C_s, D, None, delta_bias, delta_softplus)
     return sequences_to_map(y.reshape(1, directions, channels, height * width), height, width)

@@ -4,6 +4,8 @@ h_t = exp(delta_t A) h_{t-1} + delta_t B_t u_t,   y_t = C_t h_t + D u_t,   y_t <
 Source: section 3.2 of the paper; the discretisation is that of Gu & Dao, "Mamba" (2023), equation 2.
 """
 
+# flake8: noqa: N803, N806
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -32,9 +34,7 @@ def scan_reference(
         delta = F.softplus(delta)
     state = torch.zeros_like(A).expand(u.shape[0], -1, -1)  # B G*d N
     outputs = []
-    for u_t, delta_t, B_t, C_t in zip(
-        u.unbind(-1), delta.unbind(-1), B.unbind(-1), C.unbind(-1), strict=True
-    ):
+    for u_t, delta_t, B_t, C_t in zip(u.unbind(-1), delta.unbind(-1), B.unbind(-1), C.unbind(-1), strict=True):
         state = torch.exp(delta_t[..., None] * A) * state + (delta_t * u_t)[..., None] * B_t
         outputs.append((state * C_t).sum(-1))
     y = torch.stack(outputs, dim=-1)

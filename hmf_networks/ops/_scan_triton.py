@@ -7,6 +7,8 @@ result of its own and torch sums them: programs that add to one place do so in a
 not repeat.
 """
 
+# flake8: noqa: N803, N806
+
 import functools
 import logging
 import math
@@ -17,10 +19,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
-
 from hmf_networks.ops._forward_mode import refuse_forward_mode
 from hmf_networks.ops._scan_probe import smoke_test
+from torch import Tensor
 
 logger = logging.getLogger(__name__)
 
@@ -56,9 +57,7 @@ def _kernels() -> ModuleType:
     try:
         from hmf_networks.ops import _scan_triton_kernels
     except ImportError as error:
-        raise RuntimeError(
-            "backend 'triton' needs Triton, which a CUDA build of torch brings along"
-        ) from error
+        raise RuntimeError("backend 'triton' needs Triton, which a CUDA build of torch brings along") from error
     return _scan_triton_kernels
 
 
@@ -111,9 +110,7 @@ def _scan(
     turning: bool,
 ) -> Tensor:
     if (u.device.type != "cuda" and not _interprets()) or u.dtype == torch.float64:
-        raise ValueError(
-            f"backend 'triton' is for float32 on CUDA, got {u.dtype} on {u.device}; try 'chunked'"
-        )
+        raise ValueError(f"backend 'triton' is for float32 on CUDA, got {u.dtype} on {u.device}; try 'chunked'")
     parameters = [None if x is None else x.float().contiguous() for x in (A, D, delta_bias)]
     inputs = (u, delta, parameters[0], B, C, parameters[1], parameters[2])
     refuse_forward_mode("triton", inputs)

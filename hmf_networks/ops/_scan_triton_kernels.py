@@ -10,6 +10,8 @@ entry for each of its steps. Exponentials are powers of two: A comes times log2(
 Letters as in `selective_scan_2d`; strides are in the order batch, row, column, direction, channel or state.
 """
 
+# flake8: noqa: N803, N806
+
 # mypy: ignore-errors
 # Triton reads these functions itself and gives their operators another meaning.
 
@@ -113,9 +115,7 @@ def walk(
 
     pixel = directions * channels
     u_start, u_across, u_along = _path(u_strides[1], u_strides[2], direction, height, width)
-    delta_start, delta_across, delta_along = _path(
-        delta_strides[1], delta_strides[2], direction, height, width
-    )
+    delta_start, delta_across, delta_along = _path(delta_strides[1], delta_strides[2], direction, height, width)
     B_start, B_across, B_along = _path(B_strides[1], B_strides[2], direction, height, width)
     C_start, C_across, C_along = _path(C_strides[1], C_strides[2], direction, height, width)
     y_start, y_across, y_along = _path(width * pixel, pixel, direction, height, width)
@@ -228,9 +228,7 @@ def walk_back(
     pixel, of_states = directions * channels, directions * num_states
     g_start, g_across, g_along = _path(grad_y_strides[1], grad_y_strides[2], direction, height, width)
     u_start, u_across, u_along = _path(u_strides[1], u_strides[2], direction, height, width)
-    delta_start, delta_across, delta_along = _path(
-        delta_strides[1], delta_strides[2], direction, height, width
-    )
+    delta_start, delta_across, delta_along = _path(delta_strides[1], delta_strides[2], direction, height, width)
     B_start, B_across, B_along = _path(B_strides[1], B_strides[2], direction, height, width)
     C_start, C_across, C_along = _path(C_strides[1], C_strides[2], direction, height, width)
     d_start, d_across, d_along = _path(width * pixel, pixel, direction, height, width)
@@ -310,7 +308,8 @@ def walk_back(
                 carry += C_t * towards[i]  # now the gradient of the state after step i
                 tl.store(to_C + i * n_along, _over_channels(h * towards[i]), read)
                 tl.store(to_B + i * n_along, _over_channels(carry * drives[i]), read)
-                drives_after = (to_drives[i] + carry * inputs[i],) + drives_after  # noqa: RUF005 -- Triton knows no stars
+                # Triton knows no stars
+                drives_after = (to_drives[i] + carry * inputs[i],) + drives_after  # noqa: RUF005
                 carry *= decays[i]
                 h = before[i]
                 to_exponent = carry * h

@@ -1,12 +1,12 @@
 """The one selective scan of the house. It checks what comes in, picks a backend and says which, once."""
 
+# flake8: noqa: N803
+
 import logging
 import os
 from collections.abc import Callable, Mapping
 
 import torch
-from torch import Tensor
-
 from hmf_networks.ops import _scan_mamba_ssm, _scan_native_kernel, _scan_triton
 from hmf_networks.ops._scan_chunked import scan_chunked, without_autocast
 from hmf_networks.ops._scan_mamba_ssm import scan_mamba_ssm
@@ -14,6 +14,7 @@ from hmf_networks.ops._scan_native import scan_native
 from hmf_networks.ops._scan_operator import scan_operator
 from hmf_networks.ops._scan_reference import scan_reference
 from hmf_networks.ops._scan_triton import scan_triton
+from torch import Tensor
 
 logger = logging.getLogger(__name__)
 
@@ -108,9 +109,7 @@ def resolve_backend(u: Tensor, num_states: int, backend: str) -> str:
     """
     name = _pick(u, num_states) if backend == "auto" else backend
     if name not in BACKENDS or (backend != "auto" and not _is_available(name)):
-        raise ValueError(
-            f"scan backend {name!r} is not there; available here: {', '.join(available_backends())}"
-        )
+        raise ValueError(f"scan backend {name!r} is not there; available here: {', '.join(available_backends())}")
     if backend == "auto":
         _say_once(name)
     return name

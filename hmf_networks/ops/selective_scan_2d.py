@@ -4,16 +4,17 @@ Kernels that find their way over the map by themselves copy nothing; for the oth
 sequences, one for each direction, which are groups of one scan.
 """
 
+# flake8: noqa: N803, N806
+
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
-
 from hmf_networks.ops._scan_chunked import without_autocast
 from hmf_networks.ops._scan_native import scan_2d_native
 from hmf_networks.ops._scan_triton import scan_2d_triton
 from hmf_networks.ops.scan_order import DIRECTIONS, maps_to_sequences, sequences_to_map
 from hmf_networks.ops.selective_scan import check_each, resolve_backend, selective_scan
+from torch import Tensor
 
 WITHOUT_COPIES: dict[str, Callable[..., Tensor]] = {"native": scan_2d_native, "triton": scan_2d_triton}
 

@@ -12,13 +12,7 @@ from hmf_networks.atomic import write_whole
 from hmf_networks.naming import GENERATOR, beside
 
 VERSION = "1.10.0"
-IGNORED = (
-    "manifest.json",
-    "errors.json",
-    "*.png",
-    "*_synth.*",
-    "*_synth_error.*",
-)  # ours, and no part of BIDS
+IGNORED = ("manifest.json", "errors.json", "*.png", "*_synth.*", "*_synth_error.*")  # ours, and no part of BIDS
 DESCRIPTION = {
     "Name": "Synthetic MRI contrasts",
     "BIDSVersion": VERSION,

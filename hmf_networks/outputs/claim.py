@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from filelock import FileLock, Timeout
-
 from hmf_networks.atomic import sweep
 from hmf_networks.naming import beside
 
@@ -32,9 +31,7 @@ class Claim:
             _remove_empty(self._folders)
 
 
-def claim(
-    path: Path, root: Path, *, wait: bool = False, give_up: threading.Event | None = None
-) -> Claim | None:
+def claim(path: Path, root: Path, *, wait: bool = False, give_up: threading.Event | None = None) -> Claim | None:
     """The right to make `path` below `root`, and what stands beside it.
 
     None where another process has it, unless `wait`, until `give_up`.

@@ -11,16 +11,11 @@ from hmf_networks.nifti.codes import ERRORS, Fault, VolumeError
 
 SUBJECT_ERRORS = ERRORS | {
     "E_NAME": Fault("the name of a subject is no file name", "rename it with letters, digits, '-' and '_'"),
-    "E_EXISTS": Fault(
-        "an output exists that no manifest speaks of", "move it, or replace it with --overwrite"
-    ),
+    "E_EXISTS": Fault("an output exists that no manifest speaks of", "move it, or replace it with --overwrite"),
     "E_SOURCE": Fault("the output would replace a scan that is read from", "give the output another name"),
-    "E_CHANGED": Fault(
-        "a file was changed while it was worked on", "run it again when nobody else writes to it"
-    ),
+    "E_CHANGED": Fault("a file was changed while it was worked on", "run it again when nobody else writes to it"),
     "E_NONFINITE": Fault(
-        "the network gave values that are no numbers",
-        "set precision to float32, or fetch the weights again",
+        "the network gave values that are no numbers", "set precision to float32, or fetch the weights again"
     ),
     "E_WRITE": Fault(
         "an output cannot be written", "make room or correct the permissions, then go on with --skip-existing"
@@ -36,10 +31,10 @@ class SubjectError(ValueError):
 
     def __init__(self, code: str, problem: str) -> None:
         self.code, self.problem, self.cure = code, problem, SUBJECT_ERRORS[code].cure
-        super().__init__(f"{code} {problem}; {self.cure}")
+        super().__init__(code, problem)  # what pickle calls with, when a worker sends it
 
-    def __reduce__(self) -> tuple[type, tuple[str, str]]:
-        return type(self), (self.code, self.problem)
+    def __str__(self) -> str:
+        return f"{self.code} {self.problem}; {self.cure}"
 
 
 class SubjectsFailed(RuntimeError):  # noqa: N818
@@ -59,19 +54,18 @@ def failure(record: Mapping[str, Any], error: BaseException) -> dict[str, str]:
 
 def told(error: BaseException) -> tuple[str, str, str]:
     """Code, cause and cure of an error, each in one line."""
-    match error:
-        case VolumeError() | SubjectError():
-            return error.code, error.problem, error.cure
-        case FloatingPointError():
-            code, cause = "E_NONFINITE", str(error)
-        case FileChangedError():
-            code, cause = "E_CHANGED", str(error)
-        case MemoryError():
-            code, cause = "E_MEMORY", str(error) or "out of memory"
-        case OSError():
-            code, cause = "E_WRITE", error.strerror or str(error)
-        case _:
-            code, cause = "E_FAILED", f"{type(error).__name__}: {error}"
+    if isinstance(error, VolumeError | SubjectError):
+        return error.code, error.problem, error.cure
+    if isinstance(error, FloatingPointError):
+        code, cause = "E_NONFINITE", str(error)
+    elif isinstance(error, FileChangedError):
+        code, cause = "E_CHANGED", str(error)
+    elif isinstance(error, MemoryError):
+        code, cause = "E_MEMORY", str(error) or "out of memory"
+    elif isinstance(error, OSError):
+        code, cause = "E_WRITE", error.strerror or str(error)
+    else:
+        code, cause = "E_FAILED", f"{type(error).__name__}: {error}"
     return code, (cause.splitlines() or ["nothing is known"])[0], SUBJECT_ERRORS[code].cure
 
 

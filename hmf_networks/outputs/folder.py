@@ -116,9 +116,7 @@ class OutputFolder:
         self._scans = Scans(records)
         if self.overwrite or self.skip_existing:
             return
-        paths = (
-            self.folder / output_path(record, record["target"]) for record in records if is_named(record)
-        )
+        paths = (self.folder / output_path(record, record["target"]) for record in records if is_named(record))
         existing = [there for path in paths if (there := in_the_way(path)) is not None]
         if existing:
             raise FileExistsError(
@@ -268,9 +266,7 @@ class OutputFolder:
             with tempfile.TemporaryFile(dir=self.folder):
                 pass
         except OSError as error:
-            problem = (
-                f"output_dir {self.folder} cannot be written to ({error.strerror}); choose another folder"
-            )
+            problem = f"output_dir {self.folder} cannot be written to ({error.strerror}); choose another folder"
             raise PermissionError(problem) from error
 
     def _fate_of_existing(self, path: Path, record: Record) -> str | None:
@@ -285,9 +281,7 @@ class OutputFolder:
         known = self.manifest.output(self._relative(path))
         if self.skip_existing:
             if there != path:
-                raise SubjectError(
-                    "E_EXISTS", f"{self._relative(there)} exists, and nothing says whose it is"
-                )
+                raise SubjectError("E_EXISTS", f"{self._relative(there)} exists, and nothing says whose it is")
             sidecar = bids.read_sidecar(path)
             if known is None and file_hash(path) != sidecar.get("Sha256"):
                 problem = f"{self._relative(path)} exists, and neither manifest.json nor a sidecar knows it"
@@ -298,17 +292,13 @@ class OutputFolder:
                 if known is None:  # the manifest was lost, or the run killed that had just written this
                     modified = path.stat().st_mtime
                     known_of = {"familiarity": sidecar["Familiarity"]} if "Familiarity" in sidecar else {}
-                    entry = self._entry(
-                        {**record, **known_of}, sidecar["Sha256"], sidecar["SourcesSha256"], modified
-                    )
+                    entry = self._entry({**record, **known_of}, sidecar["Sha256"], sidecar["SourcesSha256"], modified)
                     with self._alone:
                         self._adopted[self._relative(path)] = entry
                 return "skipped"
             logger.warning("%s is made again: %s", self._relative(path), reason)
             return None
-        if not self.overwrite or (
-            known is not None and known != self._known_before.get(self._relative(path))
-        ):
+        if not self.overwrite or (known is not None and known != self._known_before.get(self._relative(path))):
             return "elsewhere"  # it was not there, or not this one, when this run began
         return None
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
-
 from hmf_networks.atomic import sweep, write_whole
 
 logger = logging.getLogger(__name__)
@@ -40,9 +39,7 @@ class Manifest:
             try:
                 content = self._parsed(name)
             except OSError as error:
-                raise PermissionError(
-                    f"{path} cannot be read ({error.strerror}); choose another output_dir"
-                ) from error
+                raise PermissionError(f"{path} cannot be read ({error.strerror}); choose another output_dir") from error
             except (ValueError, RecursionError):
                 continue  # damaged: `_load` puts it aside
             if content is not None and not _is_ours(content, name):
@@ -141,8 +138,7 @@ def _is_ours(content: Any, name: str) -> bool:
     """Whether it could have been written here, by whatever version."""
     if name == ERRORS:
         return isinstance(content, list) and all(
-            isinstance(entry, dict) and isinstance(entry.get("subject"), str) and "code" in entry
-            for entry in content
+            isinstance(entry, dict) and isinstance(entry.get("subject"), str) and "code" in entry for entry in content
         )
     return (
         isinstance(content, dict)
@@ -153,6 +149,4 @@ def _is_ours(content: Any, name: str) -> bool:
 
 def _is_reliable(entry: Any) -> bool:
     """Whether an output's entry tells what is relied on: others may have changed it, or an older version."""
-    return isinstance(entry, dict) and all(
-        isinstance(entry.get(key), kind) for key, kind in RELIED_ON.items()
-    )
+    return isinstance(entry, dict) and all(isinstance(entry.get(key), kind) for key, kind in RELIED_ON.items())

@@ -5,14 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from hmf_networks.physics.fields import Floats, smooth_field
 from numpy.typing import NDArray
 
-from hmf_networks.physics.fields import Floats, smooth_field
-
-BIAS_RANGE = (
-    0.10,
-    0.30,
-)  # brightest over darkest place of the brain, minus one: clinical scans, not corrected
+BIAS_RANGE = (0.10, 0.30)  # brightest over darkest place of the brain, minus one: clinical scans, not corrected
 BIAS_KNOT_MM = 70.0
 SNR_RANGE = (15.0, 40.0)  # white matter signal over noise sigma
 BLUR_SIGMA_MM = (0.4, 0.7)

@@ -6,7 +6,6 @@ Shapes: T tissues (`head_tissues.NAMES`), C contrasts (`protocols.CANONICAL`, in
 from __future__ import annotations
 
 import numpy as np
-
 from hmf_networks.physics.fields import Floats
 from hmf_networks.physics.head_tissues import FLUIDS, NAMES, NUMBER, draw_head_tissues, draw_uptake
 from hmf_networks.physics.protocols import CANONICAL, draw_any_protocols

@@ -14,11 +14,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 
-FIELD_OF_VIEW_MM = (
-    160.0,
-    208.0,
-    160.0,
-)  # left-right, front-back, foot-head: an adult brain and a small margin
+FIELD_OF_VIEW_MM = (160.0, 208.0, 160.0)  # left-right, front-back, foot-head: an adult brain and a small margin
 _SPLINE_STD = (151 / 315) ** 1.5  # of a cubic B-spline sum with independent unit coefficients, three axes
 
 
@@ -35,10 +31,7 @@ def knots(knot_mm: float, extents_mm: Sequence[float] = FIELD_OF_VIEW_MM) -> lis
 
 
 def expand(
-    coefficients: Floats,
-    knot_mm: float,
-    axes_mm: Sequence[Floats],
-    extents_mm: Sequence[float] = FIELD_OF_VIEW_MM,
+    coefficients: Floats, knot_mm: float, axes_mm: Sequence[Floats], extents_mm: Sequence[float] = FIELD_OF_VIEW_MM
 ) -> Floats:
     """Splines with coefficients (..., K, K, K) on `knots`, read at `axes_mm`; straight lines stay exact."""
     field, places = coefficients, knots(knot_mm, extents_mm)

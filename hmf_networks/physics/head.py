@@ -8,16 +8,13 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
-
 from hmf_networks.physics.fields import Floats
 from hmf_networks.physics.head_tissues import AIR, NUMBER, OUTSIDE, tissue_of_label
+from numpy.typing import NDArray
 
 LATTICE_MM, PUSH_REACH_MM = 3, 12.0  # of what changes slowly; how far the growth of ventricles reaches
 FAR = 12  # mm from the brain, beyond which no extraction leaves anything
-SULCUS_MM = (
-    5.0  # half the width of the widest gap between brain tissue that an extraction keeps: sulci, fissures
-)
+SULCUS_MM = 5.0  # half the width of the widest gap between brain tissue that an extraction keeps: sulci, fissures
 SHRINKING = 32  # bit: cortex beside fluid, which atrophy turns into fluid
 NUM_VOXELS = 6000  # that stand for all of a head when its percentiles are taken
 REACH = 4  # voxels about each of them that are there too
@@ -97,6 +94,4 @@ def _around_ventricles(ventricles: NDArray[np.bool_]) -> tuple[NDArray[np.uint8]
 
 def _box(inside: NDArray[np.bool_], *, margin: int) -> tuple[slice, ...]:
     occupied = np.nonzero(inside)
-    return tuple(
-        slice(max(int(where.min()) - margin, 0), int(where.max()) + margin + 1) for where in occupied
-    )
+    return tuple(slice(max(int(where.min()) - margin, 0), int(where.max()) + margin + 1) for where in occupied)

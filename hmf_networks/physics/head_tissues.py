@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-
 from hmf_networks.physics.signal import Tissue
 from hmf_networks.physics.tissues import GADOLINIUM, draw_tissues
 
@@ -91,9 +90,7 @@ def draw_head_tissues(rng: np.random.Generator, field_tesla: float) -> dict[str,
     for name, kind in KINDS.items():
         of, own = base[kind.like], np.exp(JITTER * rng.standard_normal(2))
         drawn[name] = Tissue(
-            t1=float(of.t1 * kind.t1 * own[0]),
-            t2=float(of.t2 * kind.t2 * own[1]),
-            pd=float(min(of.pd * kind.pd, 1.0)),
+            t1=float(of.t1 * kind.t1 * own[0]), t2=float(of.t2 * kind.t2 * own[1]), pd=float(min(of.pd * kind.pd, 1.0))
         )
     return drawn
 

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-
 from hmf_networks.physics.fields import Floats
 
 TUMOUR_SHARE = 0.35  # of the subjects with lesions; the others have plaques
@@ -44,11 +43,7 @@ def draw_tumour(rng: np.random.Generator, shape: Sequence[int], centre: np.ndarr
     seed = int(rng.integers(2**31))
     core_radius, oedema_radius = radius - rng.uniform(3, 7), radius * rng.uniform(1.35, 1.9)
     whole, inner, outer = (np.zeros(tuple(shape), np.float32) for _ in range(3))
-    for image, reach, crinkle in (
-        (inner, core_radius, 0.30),
-        (whole, radius, 0.22),
-        (outer, oedema_radius, 0.45),
-    ):
+    for image, reach, crinkle in ((inner, core_radius, 0.30), (whole, radius, 0.22), (outer, oedema_radius, 0.45)):
         _stamp(np.random.default_rng(seed), image, centre, radius=reach, crinkle=crinkle)
     inner = np.minimum(inner, whole)
     return {"core": inner, "rim": whole - inner, "oedema": np.clip(outer - whole, 0, 1)}
@@ -147,7 +142,5 @@ def _stamp(
     low = np.maximum(centre - reach, 0)
     high = np.minimum(centre + reach + 1, image.shape)
     window = tuple(slice(first, last) for first, last in zip(low, high, strict=True))
-    points = np.stack(
-        np.meshgrid(*(np.arange(a, b) for a, b in zip(low, high, strict=True)), indexing="ij"), -1
-    )
+    points = np.stack(np.meshgrid(*(np.arange(a, b) for a, b in zip(low, high, strict=True)), indexing="ij"), -1)
     image[window] = np.maximum(image[window], blob.share(points - centre, radius=radius, crinkle=crinkle))

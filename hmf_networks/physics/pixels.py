@@ -6,7 +6,6 @@ A pixel is the mean of its places, along both axes and through the slice.
 from __future__ import annotations
 
 import numpy as np
-
 from hmf_networks.physics.fields import Floats
 
 FINE = 2  # places to a pixel, along either axis

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-
 from hmf_networks.physics.signal import Sequence, nulling_time
 
 T1_SPIN_ECHO = Sequence(tr=0.5, te=0.012)
@@ -54,9 +53,7 @@ def _any_t1(rng: np.random.Generator, field_tesla: float) -> Sequence:
     kind = rng.choice(("prepared", "spin echo", "inverted", "gradient echo"), p=(0.4, 0.3, 0.15, 0.15))
     if kind == "prepared":
         return Sequence(
-            tr=rng.uniform(1.7, 2.5),
-            te=rng.uniform(0.003, 0.005),
-            ti=rng.uniform(0.8, 0.95 + field_tesla / 15),
+            tr=rng.uniform(1.7, 2.5), te=rng.uniform(0.003, 0.005), ti=rng.uniform(0.8, 0.95 + field_tesla / 15)
         )
     if kind == "inverted":  # "T1 FLAIR" of turbo readouts
         return Sequence(tr=rng.uniform(1.8, 2.6), te=rng.uniform(0.008, 0.025), ti=rng.uniform(0.70, 0.92))

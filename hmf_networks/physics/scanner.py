@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-
 from hmf_networks.physics.artefacts import rician_noise
 from hmf_networks.physics.fields import Floats, draw_coefficients, expand
 
@@ -61,12 +60,7 @@ def draw_scan(rng: np.random.Generator, *, stripped: bool) -> Scan:
 
 
 def receive(
-    rng: np.random.Generator,
-    scan: Scan,
-    signal: Floats,
-    inside: np.ndarray,
-    level: float,
-    spacing_mm: Sequence[float],
+    rng: np.random.Generator, scan: Scan, signal: Floats, inside: np.ndarray, level: float, spacing_mm: Sequence[float]
 ) -> Received:
     """Shift, blur, shade and add noise: a plane or a volume, where `inside` says what was not cut away.
 
@@ -82,9 +76,7 @@ def receive(
 
     spacing = np.asarray(spacing_mm, np.float64)
     if rng.random() < SHIFT_SHARE:
-        signal = shift(
-            signal, rng.uniform(-SHIFT_MM, SHIFT_MM, signal.ndim) / spacing, order=1, mode="nearest"
-        )
+        signal = shift(signal, rng.uniform(-SHIFT_MM, SHIFT_MM, signal.ndim) / spacing, order=1, mode="nearest")
     sigma_mm = rng.uniform(0, BLUR_MM, signal.ndim)
     if scan.thick_axis is not None and rng.random() < 0.7:
         sigma_mm[scan.thick_axis] = rng.uniform(*RESLICED_MM)
@@ -98,9 +90,7 @@ def receive(
     return Received(np.where(shown, rician_noise(rng, image, sigma=noise), 0), shown, strength, noise, seen)
 
 
-def scan_plane(
-    rng: np.random.Generator, scan: Scan, signal: Floats, inside: np.ndarray, voxels: Floats
-) -> Floats:
+def scan_plane(rng: np.random.Generator, scan: Scan, signal: Floats, inside: np.ndarray, voxels: Floats) -> Floats:
     """One contrast as a network gets it, in [-1, 1], of 1 mm pixels; `voxels` stand for the volume."""
     received = receive(rng, scan, signal, inside, float(np.median(voxels)), (1.0, 1.0))
     shaded = voxels * np.exp(received.shading * rng.standard_normal(len(voxels)))
@@ -145,8 +135,7 @@ def _shading(rng: np.random.Generator, shape: tuple[int, ...], spacing_mm: np.nd
     """Unit field over a plane or a volume."""
     extents = [float(size * mm) for size, mm in zip(shape, spacing_mm, strict=True)]
     axes = [
-        ((np.arange(size) - (size - 1) / 2) * mm).astype(np.float32)
-        for size, mm in zip(shape, spacing_mm, strict=True)
+        ((np.arange(size) - (size - 1) / 2) * mm).astype(np.float32) for size, mm in zip(shape, spacing_mm, strict=True)
     ]
     thin = 3 - len(shape)
     extents, axes = extents + [0.0] * thin, axes + [np.zeros(1, np.float32)] * thin

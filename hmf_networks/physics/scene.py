@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-
 from hmf_networks.physics.contrast_table import draw_table
 from hmf_networks.physics.fields import Field, Floats, draw_field
 from hmf_networks.physics.head import FAR, REACH, SHRINKING, Head, Integers
@@ -264,9 +263,7 @@ def _signals(table: Floats, tissue: Integers, factors: Floats) -> Floats:
     return signals
 
 
-def _lay_shells(
-    scene: Scene, points: Floats, tissue: Integers, factors: Floats, signals: Floats
-) -> np.ndarray:
+def _lay_shells(scene: Scene, points: Floats, tissue: Integers, factors: Floats, signals: Floats) -> np.ndarray:
     """Blend the lesions into the signals, in place; their share. Fluid resists plaques, air and bone all."""
     covered = np.zeros(len(tissue), np.float32)
     resists = BEYOND_TUMOURS if scene.view.mass is not None else ~FIRM

@@ -83,6 +83,5 @@ def nulling_time(t1: float, *, tr: float) -> float:
 def with_gadolinium(tissue: Tissue, concentration: Quantity) -> Tissue:
     """The tissue when it holds that much contrast agent: both rates grow in proportion to it."""
     return tissue._replace(
-        t1=1 / (1 / tissue.t1 + RELAXIVITY_T1 * concentration),
-        t2=1 / (1 / tissue.t2 + RELAXIVITY_T2 * concentration),
+        t1=1 / (1 / tissue.t1 + RELAXIVITY_T1 * concentration), t2=1 / (1 / tissue.t2 + RELAXIVITY_T2 * concentration)
     )

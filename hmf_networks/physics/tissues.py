@@ -13,7 +13,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-
 from hmf_networks.physics.fields import Floats
 from hmf_networks.physics.signal import Tissue
 
@@ -46,13 +45,7 @@ LESION_TISSUES = ("plaque", "active", "oedema", "rim", "core")
 DEEP_GREY_T1, DEEP_GREY_T2 = 0.86, 0.82
 
 # Gadolinium minutes after the injection, mmol/l: lowest and highest mean over people; our choice.
-GADOLINIUM = {
-    "gm": (0.01, 0.03),
-    "wm": (0.0, 0.01),
-    "active": (0.1, 0.4),
-    "rim": (0.12, 0.5),
-    "blood": (1.5, 4.0),
-}
+GADOLINIUM = {"gm": (0.01, 0.03), "wm": (0.0, 0.01), "active": (0.1, 0.4), "rim": (0.12, 0.5), "blood": (1.5, 4.0)}
 
 # Spread inside one tissue, as a standard deviation of the logarithm: of what T1, T2 and water have in common
 # (more free water, less myelin: all three grow) and of what each has for itself.

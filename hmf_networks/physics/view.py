@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-
 from hmf_networks.physics.fields import Field, Floats, draw_field, rotation
 from hmf_networks.physics.head import LATTICE_MM, Head, Integers
 from hmf_networks.physics.lesions import Mass, pushed_aside
@@ -95,9 +94,7 @@ def draw_view(
         centre = centre + _off_centre(rng, head.brain_high - head.brain_low, extents_mm, order)
     bends = [(deviation, draw_field(rng, knot, extents_mm, (3,))) for knot, deviation in BENDS]
     growth_mm = float(rng.uniform(*GROWTH_MM))
-    return View(
-        head, extents_mm, matrix[:, order].astype(np.float32), centre.astype(np.float32), bends, growth_mm
-    )
+    return View(head, extents_mm, matrix[:, order].astype(np.float32), centre.astype(np.float32), bends, growth_mm)
 
 
 def _off_centre(

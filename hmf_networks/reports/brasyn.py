@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from hmf_networks.metrics import mae, nmse, psnr
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
-
-from hmf_networks.metrics import mae, nmse, psnr
 
 LOWER, UPPER = 0.5, 99.5  # percentiles of the whole volume, air included
 K1, K2 = 0.01, 0.03

@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from hmf_networks.transforms.expected_error import COVERAGES, FEATURES, POOLED
 from numpy.typing import NDArray
 from scipy import integrate, stats
-
-from hmf_networks.transforms.expected_error import COVERAGES, FEATURES, POOLED
 
 Floats = NDArray[np.float64]
 
@@ -56,9 +55,7 @@ def fit_calibration(samples: Sequence[Sample]) -> dict[str, Any]:
     }
 
 
-def fit_scale(
-    features: Floats, errors: Floats, *, prior: Floats | None = None, ridge: float = RIDGE
-) -> Floats:
+def fit_scale(features: Floats, errors: Floats, *, prior: Floats | None = None, ridge: float = RIDGE) -> Floats:
     """Coefficients w of mean |error| = exp(features @ w): maximum likelihood of a Laplace scale.
 
     Its negative log likelihood, sum(features @ w + errors * exp(-features @ w)), is convex; Fisher scoring,

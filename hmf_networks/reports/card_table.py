@@ -24,9 +24,9 @@ def card_table(content: Content, view: str) -> str:
     try:
         heading, lines = TABLES[view](content)
     except (KeyError, TypeError, AttributeError, IndexError) as error:
-        raise ValueError(f"no table '{view}' can be made of these results ({error!r})") from error
+        raise ValueError(f"no table {view!r} can be made of these results ({error!r})") from error
     if len(lines) < 2:
-        raise ValueError(f"the results hold nothing for the table '{view}'")
+        raise ValueError(f"the results hold nothing for the table {view!r}")
     return f"{heading}\n\n{aligned(lines, num_words=_num_words(lines))}"
 
 
@@ -95,9 +95,7 @@ def _decoding(content: Content) -> tuple[str, Lines]:
         cells.append(score_cell(entry["difference"], 3))
         cells += [score_cell(ratio[key], 2) for key in ("coordinates", "resample", "truth")]
         lines.append([entry["task"], f"{entry['spacing_mm']:g}", str(entry["num_subjects"]), *cells])
-    about = (
-        "Decoded at the source's own pixels, or resampled; gradient energy beside the truth's, 1 is the truth"
-    )
+    about = "Decoded at the source's own pixels, or resampled; gradient energy beside the truth's, 1 is the truth"
     return f"{about}{_of_weights(content)}", lines
 
 
@@ -108,9 +106,7 @@ def _uncertainty(content: Content) -> tuple[str, Lines]:
         cells += [score_cell(_covered(entry, level), 3) for level in LEVELS]
         who = [str(entry[key]) for key in ("group", "kind", "data") if isinstance(entry.get(key), str)]
         lines.append([str(entry["task"]), ", ".join(who), *cells])
-    about = (
-        "Does the map of uncertainty rank errors, and do its intervals hold the truth as often as they say"
-    )
+    about = "Does the map of uncertainty rank errors, and do its intervals hold the truth as often as they say"
     return f"{about}{_of_weights(content)}", lines
 
 
@@ -175,6 +171,4 @@ def _of_weights(content: Content) -> str:
 def _num_words(lines: Sequence[Sequence[str]]) -> int:
     """Columns of words before the first column of figures."""
     heads = lines[0]
-    return next(
-        (index for index, head in enumerate(heads) if head in ("n", "seconds", "pixels mm", "Spearman")), 1
-    )
+    return next((index for index, head in enumerate(heads) if head in ("n", "seconds", "pixels mm", "Spearman")), 1)

@@ -5,9 +5,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from scipy.stats import wilcoxon
-
 from hmf_networks.reports.table import DIGITS, LABELS, METRICS, Row, aligned, figure, number, subject_means
+from scipy.stats import wilcoxon
 
 MIN_SUBJECTS = 6  # with five, even five wins out of five are p = 0.0625
 
@@ -78,9 +77,7 @@ def format_comparisons(comparisons: Sequence[Row]) -> str:
 
 def _paired(rows: Sequence[Row], others: Sequence[Row], metric: str) -> dict[str, Any]:
     both = _scans(rows, metric) & _scans(others, metric)
-    mine, theirs = (
-        subject_means((row for row in some if _scan(row) in both), metric) for some in (rows, others)
-    )
+    mine, theirs = (subject_means((row for row in some if _scan(row) in both), metric) for some in (rows, others))
     differences = [_difference(mine[subject], theirs[subject]) for subject in mine]
     return {
         "num_subjects": len(differences),

@@ -7,11 +7,10 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
-
 from hmf_networks.ops.selective_scan import BACKENDS
 from hmf_networks.ops.selective_scan_2d import WITHOUT_COPIES
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 
 @contextmanager

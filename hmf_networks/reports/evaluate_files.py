@@ -8,21 +8,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-
 from hmf_networks.atomic import write_whole
 from hmf_networks.metrics import to_unit
 from hmf_networks.naming import Record, subject_name, unknown_word
 from hmf_networks.nifti.codes import VolumeError
 from hmf_networks.reports.comparison import compare_runs, format_comparisons
 from hmf_networks.reports.predictions import Failure, find_predictions, find_truths, unpaired
-from hmf_networks.reports.scoring import (
-    PROTOCOLS,
-    brain_psnr,
-    read_prediction,
-    read_truth,
-    scale_by_fixed_map,
-    score,
-)
+from hmf_networks.reports.scoring import PROTOCOLS, brain_psnr, read_prediction, read_truth, scale_by_fixed_map, score
 from hmf_networks.reports.table import figure, format_table, summarise, write_scores
 from hmf_networks.transforms.preview import three_planes_png
 
@@ -111,9 +103,7 @@ def _named_runs(paths: Iterable[str | Path]) -> dict[str, Path]:
     return dict(zip(names, folders, strict=True))
 
 
-def _score_all(
-    records: Sequence[Record], target: str, found: Predictions, protocols: Collection[str]
-) -> Scores:
+def _score_all(records: Sequence[Record], target: str, found: Predictions, protocols: Collection[str]) -> Scores:
     scores = Scores([], {run: {} for run in found}, [])
     for record in records:
         subject = subject_name(record)
@@ -176,9 +166,7 @@ def _draw_worst(
         write_whole(folder / f"{subject}.png", three_planes_png(planes, truth.volume.spacing_mm))
 
 
-def _report(
-    scores: Scores, comparisons: Sequence[Mapping[str, Any]] | None, worst: Sequence[Mapping[str, Any]]
-) -> str:
+def _report(scores: Scores, comparisons: Sequence[Mapping[str, Any]] | None, worst: Sequence[Mapping[str, Any]]) -> str:
     summary = summarise(scores.rows)
     places = dict.fromkeys((entry["protocol"], entry["region"]) for entry in summary)
     parts = [format_table(summary, *place) for place in places]

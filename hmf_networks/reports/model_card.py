@@ -79,10 +79,10 @@ def _wrong_tables(path: Path, results: Results) -> Iterator[str]:
         wanted = _table(match["what"], results)
         line = card.count("\n", 0, match.start("table")) + 1
         if match["table"].strip() == NOT_YET and wanted != NOT_YET:
-            yield f"{path}:{line}: '{NOT_YET}', but there are results for '{match['what']}'; hmf card --write"
+            yield f"{path}:{line}: {NOT_YET!r}, but there are results for {match['what']!r}; hmf card --write"
         elif wanted == NOT_YET and match["table"].strip() != NOT_YET:
             name = view_of(match["what"])[0]
-            yield f"{path}:{line}: a table of '{match['what']}', but there is no {name}.json"
+            yield f"{path}:{line}: a table of {match['what']!r}, but there is no {name}.json"
         elif (difference := _first_difference(match["table"], wanted)) is not None:
             offset, says, gives = difference
             what = f"the card says {says or 'nothing'}, the results give {gives or 'nothing'}"
@@ -157,7 +157,7 @@ def _checked_markers(path: Path) -> str:
     card = path.read_text(encoding="utf-8")
     blocks = list(BLOCK.finditer(card))
     if card.count(OPEN) != len(blocks) or any(OPEN in match["table"] for match in blocks):
-        raise ValueError(f"{path}: a marker '{OPEN} NAME -->' without its '{CLOSE}'")
+        raise ValueError(f"{path}: a marker '{OPEN} NAME -->' without its {CLOSE!r}")
     for match in blocks:
         try:
             view_of(match["what"])
@@ -189,9 +189,7 @@ def _flat(content: Any, above: str = "") -> dict[str, Any]:
     if not isinstance(content, dict):
         return {above: content}
     return {
-        key: value
-        for name, part in content.items()
-        for key, value in _flat(part, f"{above} {name}".strip()).items()
+        key: value for name, part in content.items() for key, value in _flat(part, f"{above} {name}".strip()).items()
     }
 
 

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-
 from hmf_networks.atomic import write_whole
 from hmf_networks.reports.upright import check_same_grid, read_upright
 from hmf_networks.transforms.intensity import scale_by_foreground
@@ -21,7 +20,5 @@ def draw_files(paths: Mapping[str, str], output_path: str | Path) -> None:
     first = next(iter(volumes.values()))
     for volume in volumes.values():
         check_same_grid(volume, first)
-    scaled = {
-        name: scale_by_foreground(torch.from_numpy(volume.values)).numpy() for name, volume in volumes.items()
-    }
+    scaled = {name: scale_by_foreground(torch.from_numpy(volume.values)).numpy() for name, volume in volumes.items()}
     write_whole(output_path, three_planes_png(scaled, first.spacing_mm))

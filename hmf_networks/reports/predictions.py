@@ -79,9 +79,7 @@ def unpaired(truths: Sequence[Record], found: Mapping[str, Path], root: Path, ta
         if subject not in found
     ]
     no_truth = [
-        Failure(
-            subject, "E_MISSING", f"{path.name} has no true {target}", "add the true file, or remove this one"
-        )
+        Failure(subject, "E_MISSING", f"{path.name} has no true {target}", "add the true file, or remove this one")
         for subject, path in found.items()
         if subject not in names
     ]

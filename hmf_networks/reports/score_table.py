@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from ignite.engine import Engine, Events
-from torch import Tensor
-
 from hmf_networks.metrics import affine_fit, slice_scores, to_unit, volume_scores
 from hmf_networks.reports.table import format_table, summarise, write_scores
+from ignite.engine import Engine, Events
+from torch import Tensor
 
 logger = logging.getLogger(__name__)
 

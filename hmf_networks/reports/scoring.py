@@ -7,15 +7,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
-
 from hmf_networks.metrics import psnr, to_unit
 from hmf_networks.nifti.codes import VolumeError
 from hmf_networks.reports import score_table
 from hmf_networks.reports.brasyn import brasyn_rows
 from hmf_networks.reports.upright import Upright, check_same_grid, read_upright
 from hmf_networks.transforms.intensity import OUTPUT_MAXIMUM, scale_by_foreground
+from numpy.typing import NDArray
+from torch import Tensor
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
 from hmf_networks.atomic import write_whole
 
 KEYS = ("method", "subject", "protocol", "region")
@@ -28,9 +27,7 @@ CONFIDENCE = 0.95
 Row = Mapping[str, Any]
 
 
-def write_scores(
-    rows: Sequence[Row], csv_path: str | Path, json_path: str | Path, *, more: Row | None = None
-) -> None:
+def write_scores(rows: Sequence[Row], csv_path: str | Path, json_path: str | Path, *, more: Row | None = None) -> None:
     """Write the rows as CSV, and rows, their summary and `more` as JSON; each file whole or not at all."""
     extras = dict.fromkeys(key for row in rows for key in row if key not in (*KEYS, *METRICS))
     text = io.StringIO()
@@ -38,9 +35,7 @@ def write_scores(
     writer.writeheader()
     writer.writerows(strict(rows))
     content = strict({"confidence": CONFIDENCE, "rows": rows, "summary": summarise(rows), **(more or {})})
-    json_text = (
-        json.dumps(content, indent=1, allow_nan=False) + "\n"
-    )  # may refuse: before anything is written
+    json_text = json.dumps(content, indent=1, allow_nan=False) + "\n"  # may refuse: before anything is written
     write_whole(csv_path, text.getvalue())
     write_whole(json_path, json_text)
 
@@ -70,9 +65,7 @@ def format_table(summary: Sequence[Row], protocol: str = "volume", region: str =
     entries = [entry for entry in summary if (entry["protocol"], entry["region"]) == (protocol, region)]
     if not entries:
         present = sorted({f"{entry['protocol']}/{entry['region']}" for entry in summary})
-        raise ValueError(
-            f"no scores for {protocol}/{region}; there are {', '.join(present) or 'none at all'}"
-        )
+        raise ValueError(f"no scores for {protocol}/{region}; there are {', '.join(present) or 'none at all'}")
     heading = f"Protocol {protocol}, region {region}, {_count_subjects(entries)}"
     psnr, *others = METRICS
     lines = [["method", LABELS[psnr], "PSNR 95 % interval", *(LABELS[metric] for metric in others)]]

@@ -4,12 +4,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from nibabel.affines import voxel_sizes
-from numpy.typing import NDArray
-
 from hmf_networks.nifti.codes import VolumeError
 from hmf_networks.nifti.geometry import grid_difference, upright
 from hmf_networks.nifti.read import examine
+from nibabel.affines import voxel_sizes
+from numpy.typing import NDArray
 
 
 class Upright(NamedTuple):

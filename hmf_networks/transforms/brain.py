@@ -8,14 +8,13 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from hmf_networks.naming import CONTRASTS
+from hmf_networks.transforms.intensity import foreground
+from hmf_networks.transforms.slices import voxel_spacing_mm
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
 from scipy import ndimage
 from torch import Tensor, from_numpy
-
-from hmf_networks.naming import CONTRASTS
-from hmf_networks.transforms.intensity import foreground
-from hmf_networks.transforms.slices import voxel_spacing_mm
 
 FLUID_IS_DARK = ("t1", "flair")  # there bone and fluid part the brain from the scalp
 DEEP_MM = 25.0  # from the air: brain and little else

@@ -14,14 +14,13 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
+from hmf_networks.naming import check_switch, targets_of
+from hmf_networks.transforms.intensity import OUTPUT_MAXIMUM
+from hmf_networks.transforms.slices import voxel_spacing_mm
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from torch import Tensor
-
-from hmf_networks.naming import check_switch, targets_of
-from hmf_networks.transforms.intensity import OUTPUT_MAXIMUM
-from hmf_networks.transforms.slices import voxel_spacing_mm
 
 FEATURES = (
     "1",
@@ -37,9 +36,7 @@ LEAST = 1e-3  # of the range of values: spreads and gradients (per mm) below are
 POOLED = "all"
 
 
-def error_features(
-    volume: Tensor, spread: Tensor, spacing_mm: Sequence[float], num_sources: int
-) -> Iterator[Tensor]:
+def error_features(volume: Tensor, spread: Tensor, spacing_mm: Sequence[float], num_sources: int) -> Iterator[Tensor]:
     """FEATURES of every voxel, one after the other; volume and spread as shares of the range of values."""
     log_spread = spread.clamp(min=LEAST).log()
     one_source = torch.full_like(volume, float(num_sources == 1))
@@ -154,9 +151,7 @@ class ExpectedErrord(MapTransform):
             volumes = prediction.as_subclass(Tensor) / OUTPUT_MAXIMUM
             spacing_mm, num_sources = voxel_spacing_mm(prediction), len(sample["source_names"])
             errors = [
-                expected_error(
-                    volume, spread, spacing_mm, num_sources, calibration=calibration, target=target
-                )
+                expected_error(volume, spread, spacing_mm, num_sources, calibration=calibration, target=target)
                 for volume, spread, target in zip(volumes, shares, targets_of(sample), strict=True)
             ]
             shares = torch.stack(errors)

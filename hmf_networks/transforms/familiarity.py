@@ -13,12 +13,11 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from hmf_networks.naming import CONTRASTS, subject_name
+from hmf_networks.transforms.slices import voxel_spacing_mm
 from monai.transforms import MapTransform
 from numpy.typing import NDArray
 from torch import Tensor
-
-from hmf_networks.naming import CONTRASTS, subject_name
-from hmf_networks.transforms.slices import voxel_spacing_mm
 
 logger = logging.getLogger(__name__)
 
@@ -34,9 +33,7 @@ THREE_IN_A_ROW = (slice(None, -2), slice(1, -1), slice(2, None))
 Features = dict[str, float]
 
 
-def source_features(
-    image: NDArray[np.float32], names: Sequence[str], spacing_mm: Sequence[float]
-) -> Features:
+def source_features(image: NDArray[np.float32], names: Sequence[str], spacing_mm: Sequence[float]) -> Features:
     """What each source looks like, how two go together, how large the head is and its voxels are.
 
     A name begins with the contrasts that it needs.
@@ -114,8 +111,7 @@ def _usual(scans: Sequence[Features]) -> dict[str, Any]:
     correlation = (1 - SHRINKAGE) * z.T @ z / len(scans)
     np.fill_diagonal(correlation, 1.0)
     features = {
-        name: {"mean": round(float(m), 4), "sd": round(float(s), 4)}
-        for name, m, s in zip(names, mean, sd, strict=True)
+        name: {"mean": round(float(m), 4), "sd": round(float(s), 4)} for name, m, s in zip(names, mean, sd, strict=True)
     }
     return {"features": features, "correlation": np.round(correlation, 3).tolist(), "limit": math.inf}
 

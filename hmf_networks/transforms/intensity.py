@@ -101,9 +101,7 @@ class RestoreIntensityd(MapTransform):
         FloatingPointError: it is not finite.
     """
 
-    def __init__(
-        self, keys: KeysCollection = ("pred",), *, background_key: str | None = "background"
-    ) -> None:
+    def __init__(self, keys: KeysCollection = ("pred",), *, background_key: str | None = "background") -> None:
         super().__init__(keys)
         self.background_key = background_key
 

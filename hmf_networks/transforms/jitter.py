@@ -9,11 +9,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from hmf_networks.transforms.intensity import CLIPPED
 from monai.config import KeysCollection
 from monai.transforms import MapTransform, RandomizableTransform
 from torch import Tensor
-
-from hmf_networks.transforms.intensity import CLIPPED
 
 
 class RandScannerd(RandomizableTransform, MapTransform):

@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from hmf_networks.physics.lesions import Shells, draw_plaque_shells, draw_tumour_shells
+from hmf_networks.transforms.intensity import CLIPPED
 from monai.config import KeysCollection
 from monai.transforms import MapTransform, RandomizableTransform
 from torch import Tensor
-
-from hmf_networks.physics.lesions import Shells, draw_plaque_shells, draw_tumour_shells
-from hmf_networks.transforms.intensity import CLIPPED
 
 # Times the median of the tissue around, from the mildest to the strongest: what reading rooms see of
 # oedema, vital rim, necrosis and plaque; contrasts in the order of CONTRASTS.
@@ -66,9 +65,7 @@ def with_lesions(planes: Tensor, rng: np.random.Generator, pixel_mm: float) -> T
     if len(places) == 0:
         return planes
     unit = (planes + 1) / 2
-    tissue = [
-        channel[channel > 0].median() if (channel > 0).any() else channel.new_zeros(()) for channel in unit
-    ]
+    tissue = [channel[channel > 0].median() if (channel > 0).any() else channel.new_zeros(()) for channel in unit]
     lines, columns = (torch.arange(size) * pixel_mm for size in signal.shape)
     grid = torch.stack([*torch.meshgrid(lines, columns, indexing="ij"), torch.zeros(signal.shape)])
     points = grid.flatten(1).numpy()
@@ -100,9 +97,7 @@ def draw_shells(rng: np.random.Generator, places_mm: np.ndarray) -> list[Shells]
         in_plane = places_mm[rng.integers(len(places_mm))]
         across = rng.normal(0, 8.0 if is_mass else 2.0)
         centre = np.array([*in_plane, across], np.float32)
-        drawn.append(
-            draw_tumour_shells(rng, centre, MASS) if is_mass else draw_plaque_shells(rng, centre, PLAQUE)
-        )
+        drawn.append(draw_tumour_shells(rng, centre, MASS) if is_mass else draw_plaque_shells(rng, centre, PLAQUE))
     return drawn
 
 

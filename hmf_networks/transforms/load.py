@@ -6,25 +6,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from monai.data import MetaTensor
-from monai.transforms import MapTransform, ResampleToMatch
-from numpy.typing import NDArray
-
-from hmf_networks.naming import (
-    CONTRASTS,
-    TWICE,
-    UNLISTED,
-    check_contrasts,
-    check_switch,
-    targets_of,
-    usable_sources,
-)
+from hmf_networks.naming import CONTRASTS, TWICE, UNLISTED, check_contrasts, check_switch, targets_of, usable_sources
 from hmf_networks.nifti.codes import VolumeError
 from hmf_networks.nifti.files import volume_state
 from hmf_networks.nifti.geometry import grid_difference
 from hmf_networks.nifti.header import MAX_VOXELS
 from hmf_networks.nifti.read import read_volume
 from hmf_networks.transforms.intensity import background_value
+from monai.data import MetaTensor
+from monai.transforms import MapTransform, ResampleToMatch
+from numpy.typing import NDArray
 
 LARGEST_PLANE_MM = 2000.0
 
@@ -160,9 +151,7 @@ def _state(path: str) -> str:
         return ""
 
 
-def _tensor(
-    volumes: list[NDArray[np.float32]], affine: NDArray[np.float64], meta: dict[str, Any]
-) -> MetaTensor:
+def _tensor(volumes: list[NDArray[np.float32]], affine: NDArray[np.float64], meta: dict[str, Any]) -> MetaTensor:
     return MetaTensor(torch.from_numpy(np.stack(volumes)), affine=torch.from_numpy(affine), meta=dict(meta))
 
 
@@ -175,9 +164,7 @@ def _check_plane(volume: _Placed, path: str) -> None:
 
 
 def _difference(other: _Placed, first: _Placed) -> str | None:
-    difference = grid_difference(
-        other.values.shape, other.affine, first.values.shape, first.affine, first.name
-    )
+    difference = grid_difference(other.values.shape, other.affine, first.values.shape, first.affine, first.name)
     return None if difference is None else difference.text
 
 

@@ -4,12 +4,11 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import torch
+from hmf_networks.naming import CONTRASTS
+from hmf_networks.ops.availability import append_masks, available
 from monai.config import KeysCollection
 from monai.transforms import MapTransform, RandomizableTransform
 from torch import Tensor
-
-from hmf_networks.naming import CONTRASTS
-from hmf_networks.ops.availability import append_masks, available
 
 KEEP_PROB = 0.6  # of each contrast but the one that is to be found, in training
 

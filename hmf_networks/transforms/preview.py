@@ -74,6 +74,4 @@ def _tile(volume: NDArray[np.float32], axis: int, spacing_mm: Sequence[float]) -
     upright = grey[::-1, ::-1].T  # right and front of the patient to the left, top of the head or front up
     across_mm, up_mm = (spacing_mm[a] for a in range(3) if a != axis)
     size = (grey.shape[0] * across_mm * PIXELS_PER_MM, grey.shape[1] * up_mm * PIXELS_PER_MM)
-    return Image.fromarray(upright).resize(
-        (max(1, round(size[0])), max(1, round(size[1]))), Image.Resampling.BILINEAR
-    )
+    return Image.fromarray(upright).resize((max(1, round(size[0])), max(1, round(size[1]))), Image.Resampling.BILINEAR)

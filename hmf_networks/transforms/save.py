@@ -10,11 +10,6 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from monai.data import MetaTensor
-from monai.transforms import MapTransform, SaveImaged
-from nibabel.affines import voxel_sizes
-from numpy.typing import NDArray
-
 from hmf_networks.atomic import FileChangedError, write_whole
 from hmf_networks.background import in_background
 from hmf_networks.hashing import file_hash
@@ -26,13 +21,11 @@ from hmf_networks.nifti.read import read_header
 from hmf_networks.nifti.write import encode_like
 from hmf_networks.transforms.intensity import OUTPUT_MAXIMUM
 from hmf_networks.transforms.preview import three_planes_png
-from hmf_networks.transforms.sidecar import (
-    as_text,
-    error_sidecar,
-    is_brain_alone,
-    source_paths,
-    volume_sidecar,
-)
+from hmf_networks.transforms.sidecar import as_text, error_sidecar, is_brain_alone, source_paths, volume_sidecar
+from monai.data import MetaTensor
+from monai.transforms import MapTransform, SaveImaged
+from nibabel.affines import voxel_sizes
+from numpy.typing import NDArray
 
 UNKNOWN = {"t1c": "enhancement unknown"}  # what no network can tell, for the caption
 ERROR_SHOWN = 250.0  # white in the picture
@@ -103,9 +96,7 @@ class SaveSynthesisd(SaveImaged):
         sample: dict[Any, Any] = dict(data)
         targets, prediction = targets_of(sample), sample[self.keys[0]]
         if len(prediction) != len(targets):
-            raise ValueError(
-                f"pred has {len(prediction)} channel(s), not one for each of {targets}; pick them"
-            )
+            raise ValueError(f"pred has {len(prediction)} channel(s), not one for each of {targets}; pick them")
         _check_back_on_grid(prediction, sample["source_paths"][0])
         paths = [self.output_dir / output_path(sample, target) for target in targets]
         sample["output_paths"] = [str(path) for path in paths]
@@ -170,16 +161,12 @@ class SaveSynthesisd(SaveImaged):
             self.ledger.failed(sample, error)
             if isinstance(error, OSError) and error.errno in NO_ROOM:
                 raise NoRoomError(
-                    error.errno,
-                    f"{path} cannot be written: {error.strerror}; make room and go on with --skip-existing",
+                    error.errno, f"{path} cannot be written: {error.strerror}; make room and go on with --skip-existing"
                 ) from error
 
     def _made_with(self) -> dict[str, Any]:
         if self.ledger is not None:
-            return {
-                "WeightsSha256": self.ledger.weights_hash,
-                "SettingsSha256": self.ledger.settings_hash(),
-            }
+            return {"WeightsSha256": self.ledger.weights_hash, "SettingsSha256": self.ledger.settings_hash()}
         return {"WeightsSha256": file_hash(self.weights_path) if self.weights_path else None}
 
     def _picture(self, sample: Mapping[Hashable, Any], values: NDArray[np.float32]) -> bytes:
@@ -224,9 +211,7 @@ def _check_back_on_grid(prediction: torch.Tensor, source_path: str) -> None:
     affine = read_header(source_path).affine
     known = prediction.affine.cpu() if isinstance(prediction, MetaTensor) else np.full((4, 4), np.nan)
     if not np.allclose(known, affine, atol=1e-3):
-        raise ValueError(
-            f"the prediction is not on the grid of {source_path}; put Invertd before SaveSynthesisd"
-        )
+        raise ValueError(f"the prediction is not on the grid of {source_path}; put Invertd before SaveSynthesisd")
 
 
 def _numpy(channel: torch.Tensor) -> NDArray[np.float32]:

@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.data import MetaTensor
-
 from hmf_networks.naming import GENERATOR
 from hmf_networks.transforms.expected_error import interval_factors
 from hmf_networks.transforms.intensity import OUTPUT_MAXIMUM
+from monai.data import MetaTensor
 
 LARGEST_BRAIN_MM3 = 2.0e6  # with its fluid; a head with skull has 3 litres and more
 WARNINGS = {
@@ -35,10 +34,7 @@ SPREAD = (
 
 
 def volume_sidecar(
-    sample: Mapping[Any, Any],
-    content_hash: str,
-    source_hashes: Mapping[str, str],
-    made_with: Mapping[str, Any],
+    sample: Mapping[Any, Any], content_hash: str, source_hashes: Mapping[str, str], made_with: Mapping[str, Any]
 ) -> dict[str, Any]:
     target, paths = sample["target"], source_paths(sample)
     names: Any = {name: Path(path).name for name, path in paths.items()}
@@ -49,8 +45,7 @@ def volume_sidecar(
         **({"Warning": WARNINGS[target]} if target in WARNINGS else {}),
         "Sources": names,
         "Target": target,
-        "IntensityMap": f"value = (network output + 1) / 2 * {OUTPUT_MAXIMUM:g}, "
-        f"clipped to 0..{OUTPUT_MAXIMUM:g}",
+        "IntensityMap": f"value = (network output + 1) / 2 * {OUTPUT_MAXIMUM:g}, clipped to 0..{OUTPUT_MAXIMUM:g}",
         "Sha256": content_hash,
         "SourcesSha256": dict(source_hashes),
         **made_with,

@@ -9,10 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.transforms import MapTransform, RandomizableTransform
-from nibabel.affines import voxel_sizes
-from scipy.ndimage import zoom
-
 from hmf_networks.naming import CONTRASTS
 from hmf_networks.nifti.geometry import upright
 from hmf_networks.nifti.read import read_volume
@@ -21,6 +17,9 @@ from hmf_networks.physics.head import Head, make_head
 from hmf_networks.physics.pixels import FINE, pixel_places, places_through, places_within, to_pixels
 from hmf_networks.physics.scanner import draw_scan, percentiles, scaled_plane, scan_plane
 from hmf_networks.physics.scene import draw_scene, render, sample_signals
+from monai.transforms import MapTransform, RandomizableTransform
+from nibabel.affines import voxel_sizes
+from scipy.ndimage import zoom
 
 THICK_SHARE, THICK_MM = 0.4, (2.0, 5.0)
 PLANE_SHARES = (0.1, 0.1, 0.8)  # sagittal, coronal, axial

@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from hmf_networks.naming import check_switch
+from hmf_networks.ops.coordinates import pixel_centres
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from torch import Tensor
-
-from hmf_networks.naming import check_switch
-from hmf_networks.ops.coordinates import pixel_centres
 
 logger = logging.getLogger(__name__)
 
@@ -46,8 +45,7 @@ def slice_axis(spacing_mm: Sequence[float], plane: str = "axial") -> int:
     if plane == "acquisition" or coarsest == 2:
         return coarsest
     logger.warning(
-        "axial planes cut across slices that are %.1f mm thick; plane 'acquisition' would follow them",
-        max(spacing_mm),
+        "axial planes cut across slices that are %.1f mm thick; plane 'acquisition' would follow them", max(spacing_mm)
     )
     return 2
 
@@ -91,9 +89,7 @@ def crop_planes(planes: Tensor, size: tuple[int, int]) -> Tensor:
     return planes[:, :, start[0] : start[0] + size[0], start[1] : start[1] + size[1]]
 
 
-def source_pixel_centres(
-    size: int, resampled: int, before: int, device: torch.device | None = None
-) -> Tensor:
+def source_pixel_centres(size: int, resampled: int, before: int, device: torch.device | None = None) -> Tensor:
     """Where the centres of `size` source pixels lie in a resampled and padded plane; in its pixels."""
     return pixel_centres(resampled, size, device) + before
 
@@ -158,12 +154,7 @@ class KeepBrainSlicesd(MapTransform):
     """
 
     def __init__(
-        self,
-        keys: KeysCollection,
-        *,
-        num_slices: int = 60,
-        plane: str | None = None,
-        allow_missing_keys: bool = False,
+        self, keys: KeysCollection, *, num_slices: int = 60, plane: str | None = None, allow_missing_keys: bool = False
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.num_slices, self.plane = num_slices, plane

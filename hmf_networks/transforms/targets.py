@@ -3,10 +3,9 @@
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
+from hmf_networks.naming import targets_of
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
-
-from hmf_networks.naming import targets_of
 
 
 class PickTargetsd(MapTransform):

@@ -34,9 +34,7 @@ def installed(environment: Path, *packages: str | Path) -> Path:
     python = environment / "bin" / "python"
     pip = [python, "-m", "pip", "install", "--quiet", "-c", CHECKOUT / "constraints.txt"]
     needs = sorted(tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]["dependencies"])
-    made_with = (
-        environment / "made_with.txt"
-    )  # what a kept environment has: no more and no less than is named
+    made_with = environment / "made_with.txt"  # what a kept environment has: no more and no less than is named
     if not made_with.is_file() or made_with.read_text() != "\n".join(needs):
         shutil.rmtree(environment, ignore_errors=True)
         subprocess.run([sys.executable, "-m", "venv", environment], check=True)

@@ -28,7 +28,6 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
-
 from hmf_networks.bundles.find import bundle_root
 from hmf_networks.bundles.pack import NAME, pack
 from hmf_networks.cli import main as hmf
@@ -63,12 +62,7 @@ def server(python: Path, work: Path, studies: Path) -> Iterator[str]:
         port = free.getsockname()[1]
     command = [python, HERE / "monai_label_server.py", "start_server", "--app", app, "--studies", studies]
     command += ["--host", "127.0.0.1", "--port", str(port)]
-    for key, value in {
-        "models": NAME,
-        "zoo_source": "github",
-        "sam2": "false",
-        "skip_trainers": "true",
-    }.items():
+    for key, value in {"models": NAME, "zoo_source": "github", "sam2": "false", "skip_trainers": "true"}.items():
         command += ["--conf", key, value]
     environment = {**os.environ, "PATH": f"{python.parent}:{os.environ['PATH']}", "PYTHONPATH": ""}
     log = (work / "server.log").open("wb")
@@ -163,21 +157,15 @@ def checks(python: Path, work: Path) -> Iterator[bool]:
                 difference = np.abs(values(content) - wanted).max()
                 yield check(f"{name}, from `hmf synthesize`", bool(difference < TOLERANCE), difference)
         status, content, _ = infer(address, str(lonely))
-        yield check(
-            "a file of no known contrast", 400 <= status < 600 and b"say so" in content, content[:200]
-        )
+        yield check("a file of no known contrast", 400 <= status < 600 and b"say so" in content, content[:200])
         status, content, _ = infer(address, str(t1), target="swi")
         yield check("an unknown target", 400 <= status < 600 and b"swi" in content, content[:200])
         targets = ("t2", "pd", "t2", "pd")
         alone = {target: values(infer(address, identity, target=target)[1]) for target in set(targets)}
         with ThreadPoolExecutor(len(targets)) as pool:
             several = list(pool.map(lambda target: infer(address, identity, target=target)[1], targets))
-        same = all(
-            (values(content) == alone[target]).all() for target, content in zip(targets, several, strict=True)
-        )
-        yield check(
-            "four at once", same and (alone["t2"] != alone["pd"]).any(), "each the voxels of its target"
-        )
+        same = all((values(content) == alone[target]).all() for target, content in zip(targets, several, strict=True))
+        yield check("four at once", same and (alone["t2"] != alone["pd"]).any(), "each the voxels of its target")
 
 
 def main() -> int:

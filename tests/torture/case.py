@@ -31,10 +31,7 @@ ERRORS = frozenset(
 )
 WARNINGS = frozenset(
     f"W_{word}"
-    for word in (
-        *("QS_MISMATCH", "NO_ORIENT", "PIXDIM", "SHEAR", "UNITS"),
-        *("NONFINITE", "RANGE", "TRAILING", "EXT"),
-    )
+    for word in (*("QS_MISMATCH", "NO_ORIENT", "PIXDIM", "SHEAR", "UNITS"), *("NONFINITE", "RANGE", "TRAILING", "EXT"))
 )
 
 
@@ -81,10 +78,7 @@ def passes(case: Case, *, used: bool, codes: Iterable[str]) -> bool:
 
 
 def accept(
-    name: str,
-    kind: str,
-    files: Callable[[Volume], Files],
-    values: Callable[[Volume], Expected] | None = None,
+    name: str, kind: str, files: Callable[[Volume], Files], values: Callable[[Volume], Expected] | None = None
 ) -> Case:
     return Case(name, kind, files, "accept", frozenset(), values)
 

@@ -17,26 +17,10 @@ from nibabel.quaternions import mat2quat
 from torture.case import Volume
 
 LAYOUTS = {1: layout_1, 2: layout_2}
-MAGIC = {
-    (1, False): b"n+1\0",
-    (1, True): b"ni1\0",
-    (2, False): b"n+2\0",
-    (2, True): b"ni2\0",
-}
+MAGIC = {(1, False): b"n+1\0", (1, True): b"ni1\0", (2, False): b"n+2\0", (2, True): b"ni2\0"}
 HEADER_BYTES = {1: 348, 2: 540}
 SINGLE_OFFSET = {1: 352, 2: 544}
-DATATYPES = {
-    "u1": 2,
-    "i2": 4,
-    "i4": 8,
-    "f4": 16,
-    "f8": 64,
-    "i1": 256,
-    "u2": 512,
-    "u4": 768,
-    "i8": 1024,
-    "u8": 1280,
-}
+DATATYPES = {"u1": 2, "i2": 4, "i4": 8, "f4": 16, "f8": 64, "i1": 256, "u2": 512, "u4": 768, "i8": 1024, "u8": 1280}
 MM_AND_SECONDS = 2 | 8
 ZEROS_PER_CHUNK = 1 << 24
 
@@ -112,13 +96,9 @@ def nifti(
     return head + flag + extensions + (raw(values, code, order) if data is None else data)
 
 
-def pair(
-    volume: Volume, *, code: str = "f4", order: str = "<", version: int = 1, **fields: Any
-) -> tuple[bytes, bytes]:
+def pair(volume: Volume, *, code: str = "f4", order: str = "<", version: int = 1, **fields: Any) -> tuple[bytes, bytes]:
     """Header (with its four flag bytes) and voxels as two files."""
-    head = header(
-        volume.values.shape, volume.affine, version=version, order=order, code=code, pair=True, **fields
-    )
+    head = header(volume.values.shape, volume.affine, version=version, order=order, code=code, pair=True, **fields)
     return head + bytes(4), raw(volume.values, code, order)
 
 

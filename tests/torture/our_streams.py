@@ -101,17 +101,13 @@ def read_as(values: Callable[[], np.ndarray]) -> Callable[[Volume], Expected]:
 
 def extension_bytes(num_bytes: int) -> Callable[[Volume], Files]:
     """One extension of so many bytes."""
-    return lambda volume: {
-        "scan.nii.gz": member(nifti(volume, extensions=extension(COMMENT, bytes(num_bytes - 8))))
-    }
+    return lambda volume: {"scan.nii.gz": member(nifti(volume, extensions=extension(COMMENT, bytes(num_bytes - 8))))}
 
 
 def smallest_extensions(kind: int) -> Callable[[Volume], Files]:
     """As many extensions as fit in the largest room for them: a million."""
     block = extension(kind, b"")
-    return lambda volume: {
-        "scan.nii.gz": member(nifti(volume, extensions=block * (MAX_EXTENSION_BYTES // len(block))))
-    }
+    return lambda volume: {"scan.nii.gz": member(nifti(volume, extensions=block * (MAX_EXTENSION_BYTES // len(block))))}
 
 
 def whole_zeros(code: str, *, num_chunks: int) -> Callable[[Volume], Files]:
@@ -177,12 +173,7 @@ BOMBS = [
     reject("bomb_whole_zeros_f4", "bomb", "E_TOO_LARGE E_NO_SIGNAL", whole_zeros("f4", num_chunks=64)),
     reject("bomb_whole_zeros_f8", "bomb", "E_TOO_LARGE E_NO_SIGNAL", whole_zeros("f8", num_chunks=128)),
     accept("bomb_not_16_MiB_extension", "bomb", extension_bytes(MAX_EXTENSION_BYTES)),
-    reject(
-        "bomb_extension_too_large",
-        "bomb",
-        "E_HEADER E_EXT E_TOO_LARGE",
-        extension_bytes(MAX_EXTENSION_BYTES + 16),
-    ),
+    reject("bomb_extension_too_large", "bomb", "E_HEADER E_EXT E_TOO_LARGE", extension_bytes(MAX_EXTENSION_BYTES + 16)),
     accept("bomb_not_a_million_extensions", "bomb", smallest_extensions(COMMENT)),
     warn("bomb_a_million_unknown_extensions", "bomb", "W_EXT", smallest_extensions(9998)),
     accept("bomb_not_empty_members_behind", "bomb", empty_members_behind),

@@ -209,9 +209,7 @@ DATA = [
     warn("data_nan_around_ones", "data", "W_NONFINITE", *of_values(nan_around_ones)),
     accept("data_brightest_100_times", "data", *of_values(brightest(100), code="u1")),
     warn("data_brightest_101_times", "data", "W_RANGE", *of_values(brightest(101), code="u1")),
-    warn(
-        "data_largest_float32_and_nan", "data", "W_NONFINITE W_RANGE", *of_values(largest_and_nan, code="f8")
-    ),
+    warn("data_largest_float32_and_nan", "data", "W_NONFINITE W_RANGE", *of_values(largest_and_nan, code="f8")),
     warn("data_infinite_and_scaled", "data", "W_NONFINITE", infinite_and_scaled, doubled),
     reject(
         "data_one_beyond_float32_by_slope",
@@ -232,9 +230,7 @@ DATA = [
 LONG = "a" * 251  # with .hdr the longest name there can be; with .hdr.gz it is none
 
 NAMES = [
-    accept(
-        "name_pair_mixed_case", "name", lambda v: dict(zip(("Scan.Hdr", "Scan.Img"), pair(v), strict=True))
-    ),
+    accept("name_pair_mixed_case", "name", lambda v: dict(zip(("Scan.Hdr", "Scan.Img"), pair(v), strict=True))),
     accept("name_pair_as_long_as_can_be", "name", pair_named(LONG)),
     reject("name_pair_long_without_image", "name", "E_MISSING", lambda v: {f"{LONG}.hdr": pair(v)[0]}),
     reject("name_pair_long_without_header", "name", "E_MISSING", lambda v: {f"{LONG}.img": pair(v)[1]}),

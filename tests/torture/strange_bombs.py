@@ -61,9 +61,7 @@ def giant_extension(volume: Volume) -> Files:
     """An extension of almost 1 GiB of zeros, all there, and then no voxels."""
     size = GIB - 1024
     broken = extension(6, b"", size=size)
-    return {
-        "scan.nii.gz": member_with_zeros(nifti(volume, extensions=broken, data=b"", vox_offset=352 + size))
-    }
+    return {"scan.nii.gz": member_with_zeros(nifti(volume, extensions=broken, data=b"", vox_offset=352 + size))}
 
 
 def endless_file_name(volume: Volume) -> Files:
@@ -113,10 +111,7 @@ CASES: list[Case] = [
     reject("bomb_far_offset", "bomb", "E_TOO_LARGE E_HEADER E_EXT", far_offset),
     reject("bomb_far_offset_claimed", "bomb", f"{SIZE} E_HEADER E_EXT", claims(20, 24, 18, vox_offset=GIB)),
     reject(
-        "bomb_far_offset_nifti_2",
-        "bomb",
-        f"{SIZE} E_HEADER E_EXT",
-        claims(20, 24, 18, version=2, vox_offset=2**62),
+        "bomb_far_offset_nifti_2", "bomb", f"{SIZE} E_HEADER E_EXT", claims(20, 24, 18, version=2, vox_offset=2**62)
     ),
     reject("bomb_giant_extension", "bomb", f"{SIZE} E_HEADER E_EXT", giant_extension),
     reject("bomb_claims_largest_nifti_1", "bomb", SIZE, claims(32767, 32767, 32767)),

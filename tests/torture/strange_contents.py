@@ -70,9 +70,7 @@ def not_numbers(number: int, bits: int) -> Callable[[Volume], Files]:
     return make
 
 
-def of_values(
-    values: Values, **options: Any
-) -> tuple[Callable[[Volume], Files], Callable[[Volume], Expected]]:
+def of_values(values: Values, **options: Any) -> tuple[Callable[[Volume], Files], Callable[[Volume], Expected]]:
     """`scan.nii` with values of its own (which may have a shape of its own), and what must be read."""
     return (
         lambda volume: {"scan.nii": nifti(volume, values=values(volume), **options)},
@@ -234,16 +232,12 @@ DATA = [
     accept("data_binary_mask", "data", *of_values(binary_mask, code="u1")),
     accept("data_small_lesion", "data", *of_values(small_lesion, code="u1")),
     accept("data_bright_vessel", "data", *of_values(bright_vessel)),
-    accept(
-        "data_narrow_band_far_up", "data", *of_values(lambda v: np.round(v.values / 10) + 60_000, code="u2")
-    ),
+    accept("data_narrow_band_far_up", "data", *of_values(lambda v: np.round(v.values / 10) + 60_000, code="u2")),
     warn("data_nan_background", "data", "W_NONFINITE", *of_values(changed(background, NAN))),
     warn("data_one_nan", "data", "W_NONFINITE", *of_values(changed(middle, NAN))),
     warn("data_one_inf", "data", "W_NONFINITE", *of_values(changed(middle, INF))),
     warn("data_nan_and_both_infinities", "data", "W_NONFINITE", *of_values(both_infinities)),
-    warn(
-        "data_nan_in_float64", "data", "W_NONFINITE", *of_values(changed(middle, NAN), code="f8", order=">")
-    ),
+    warn("data_nan_in_float64", "data", "W_NONFINITE", *of_values(changed(middle, NAN), code="f8", order=">")),
     warn("data_one_spike", "data", "W_RANGE", *of_values(changed(middle, 1e30))),
     warn("data_one_spike_in_background", "data", "W_RANGE", *of_values(changed(corner, -3e38))),
     warn("data_three_spikes", "data", "W_RANGE", *of_values(three_spikes)),

@@ -38,9 +38,7 @@ def content(name: str, data: bytes | None) -> Callable[[Volume], Files]:
     return lambda _: {name: data}
 
 
-def two_files(
-    head_name: str, image_name: str, *, open_image: bool = False, **fields
-) -> Callable[[Volume], Files]:
+def two_files(head_name: str, image_name: str, *, open_image: bool = False, **fields) -> Callable[[Volume], Files]:
     def make(volume: Volume) -> Files:
         head, voxels = pair(volume, **fields)
         names = {head_name: head, image_name: voxels}
@@ -83,10 +81,7 @@ def dicom(_: bytes) -> bytes:
 
 
 def nrrd(data: bytes) -> bytes:
-    return (
-        b"NRRD0004\ntype: float\ndimension: 3\nsizes: 20 24 18\nencoding: raw\nendian: little\n\n"
-        + data[352:]
-    )
+    return b"NRRD0004\ntype: float\ndimension: 3\nsizes: 20 24 18\nencoding: raw\nendian: little\n\n" + data[352:]
 
 
 def mgh(_: bytes) -> bytes:
@@ -181,9 +176,7 @@ def empty_blocks(data: bytes) -> bytes:
 def flushed(data: bytes) -> bytes:
     """Every 100 bytes flushed, as a scanner writes that saves while it measures."""
     press = zlib.compressobj(6, zlib.DEFLATED, -zlib.MAX_WBITS)
-    parts = [
-        press.compress(data[i : i + 100]) + press.flush(zlib.Z_SYNC_FLUSH) for i in range(0, len(data), 100)
-    ]
+    parts = [press.compress(data[i : i + 100]) + press.flush(zlib.Z_SYNC_FLUSH) for i in range(0, len(data), 100)]
     return member(data, deflated=b"".join(parts) + press.flush())
 
 
@@ -263,21 +256,11 @@ FILES = [
         "E_NOT_NIFTI",
         content("scan.nii", json.dumps({"EchoTime": 0.03, "SliceTiming": list(range(200))}).encode()),
     ),
-    reject(
-        "png_renamed",
-        "file",
-        "E_NOT_NIFTI",
-        content("scan.nii", b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 4),
-    ),
+    reject("png_renamed", "file", "E_NOT_NIFTI", content("scan.nii", b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 4)),
     reject("nrrd_renamed", "file", "E_NOT_NIFTI", plain(nrrd)),
     reject("mgh_renamed", "file", "E_NOT_NIFTI", plain(mgh)),
     reject("analyze_7_5", "file", "E_NOT_NIFTI", analyze),
-    reject(
-        "apple_double",
-        "file",
-        "E_NOT_NIFTI",
-        lambda v: {"._scan.nii": apple_double(b""), "scan.nii": nifti(v)},
-    ),
+    reject("apple_double", "file", "E_NOT_NIFTI", lambda v: {"._scan.nii": apple_double(b""), "scan.nii": nifti(v)}),
     reject("all_zeros", "file", "E_NOT_NIFTI", plain(lambda data: bytes(len(data)))),
     reject("all_ones", "file", "E_NOT_NIFTI", plain(lambda data: b"\xff" * len(data))),
     reject("encrypted", "file", "E_NOT_NIFTI", content("scan.nii", np.random.default_rng(3).bytes(30_000))),
@@ -292,9 +275,7 @@ FILES = [
     reject("cut_by_one_byte", "file", "E_TRUNCATED", plain(cut(-1))),
     reject("cut_in_image_of_pair", "file", "E_TRUNCATED", changed_pair(same, cut(-7))),
     reject("cut_in_header_of_pair", "file", "E_TRUNCATED", changed_pair(cut(300), same)),
-    reject(
-        "cut_in_header_of_nifti_2", "file", "E_TRUNCATED", lambda v: {"scan.nii": nifti(v, version=2)[:400]}
-    ),
+    reject("cut_in_header_of_nifti_2", "file", "E_TRUNCATED", lambda v: {"scan.nii": nifti(v, version=2)[:400]}),
 ]
 
 CONTAINERS = [
@@ -307,27 +288,19 @@ CONTAINERS = [
     accept("gzip_header_checksum", "container", zipped(header_checksum)),
     accept("gzip_of_python", "container", zipped(lambda data: gzip.compress(data, mtime=1_700_000_000))),
     accept("gzip_two_members", "container", zipped(lambda data: members(data, 352))),
-    accept(
-        "gzip_members_split_header",
-        "container",
-        zipped(lambda data: members(data, 1, 3, 100, 346, 350, 5000)),
-    ),
+    accept("gzip_members_split_header", "container", zipped(lambda data: members(data, 1, 3, 100, 346, 350, 5000))),
     accept("gzip_members_split_voxel", "container", zipped(lambda data: members(data, 355, 356, 357))),
     accept("gzip_members_split_extension", "container", with_extension_in_gzip),
     accept("gzip_first_member_empty", "container", zipped(lambda data: member(b"") + member(data))),
     accept("gzip_bgzip", "container", zipped(bgzip)),
     accept(
-        "gzip_pair",
-        "container",
-        lambda v: dict(zip(("scan.hdr.gz", "scan.img.gz"), map(member, pair(v)), strict=True)),
+        "gzip_pair", "container", lambda v: dict(zip(("scan.hdr.gz", "scan.img.gz"), map(member, pair(v)), strict=True))
     ),
     warn("gzip_zeros_after_stream", "container", "W_TRAILING", zipped(after_stream(bytes(512)))),
     warn("gzip_line_end_after_stream", "container", "W_TRAILING", zipped(after_stream(b"\r\n"))),
     warn("gzip_text_after_stream", "container", "W_TRAILING", zipped(after_stream(b"-- end of upload --"))),
     warn("gzip_trailing_in_stream", "container", "W_TRAILING", zipped(inside_stream(bytes(100)))),
-    warn(
-        "gzip_trailing_member", "container", "W_TRAILING", zipped(lambda data: member(data) + member(b"more"))
-    ),
+    warn("gzip_trailing_member", "container", "W_TRAILING", zipped(lambda data: member(data) + member(b"more"))),
     warn("gzip_under_plain_name", "container", "W_EXT", plain(member)),
     warn("plain_under_gzip_name", "container", "W_EXT", zipped(same)),
     reject("gzip_of_nothing", "container", "E_EMPTY", content("scan.nii.gz", member(b""))),
@@ -338,13 +311,9 @@ CONTAINERS = [
     reject("gzip_cut_in_half", "container", "E_TRUNCATED", zipped(half_stream)),
     reject("gzip_cut_before_trailer", "container", "E_TRUNCATED", zipped(cut_stream(-8))),
     reject("gzip_cut_in_trailer", "container", "E_TRUNCATED", zipped(cut_stream(-1))),
-    reject(
-        "gzip_whole_voxels_missing", "container", "E_TRUNCATED", zipped(lambda data: member(data[:-5000]))
-    ),
+    reject("gzip_whole_voxels_missing", "container", "E_TRUNCATED", zipped(lambda data: member(data[:-5000]))),
     reject("gzip_whole_header_missing", "container", "E_TRUNCATED", zipped(lambda data: member(data[:300]))),
-    reject(
-        "gzip_second_member_cut", "container", "E_TRUNCATED", zipped(lambda data: members(data, 4000)[:-40])
-    ),
+    reject("gzip_second_member_cut", "container", "E_TRUNCATED", zipped(lambda data: members(data, 4000)[:-40])),
     reject("gzip_damaged_middle", "container", "E_CORRUPT", zipped(damaged_middle)),
     reject("gzip_block_lost", "container", "E_CORRUPT", zipped(overwritten_middle)),
     reject("gzip_wrong_checksum", "container", "E_CORRUPT", zipped(wrong_checksum)),
@@ -352,12 +321,7 @@ CONTAINERS = [
     reject("gzip_reserved_block", "container", "E_CORRUPT", zipped(reserved_block)),
     reject("gzip_copy_from_before_start", "container", "E_CORRUPT", zipped(far_distance)),
     reject("gzip_second_member_damaged", "container", "E_CORRUPT", zipped(second_member_damaged)),
-    reject(
-        "gzip_unknown_method",
-        "container",
-        "E_CORRUPT E_NOT_NIFTI",
-        zipped(functools.partial(member, method=7)),
-    ),
+    reject("gzip_unknown_method", "container", "E_CORRUPT E_NOT_NIFTI", zipped(functools.partial(member, method=7))),
     reject("gzip_sent_as_text", "container", "E_CORRUPT", zipped(sent_as_text)),
     reject("gzip_read_as_utf8", "container", "E_NOT_NIFTI", zipped(read_as_utf8)),
     reject(

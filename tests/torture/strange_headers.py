@@ -158,13 +158,7 @@ def single_magic_in_pair(volume: Volume) -> Files:
 def as_spm_writes(volume: Volume) -> Files:
     """A tissue map: bytes with a slope of 1/255, extents and regular set, q and s agree."""
     levels = np.round(volume.values / 4)
-    fields = {
-        "scl_slope": 1 / 255,
-        "extents": 16384,
-        "qform_code": 2,
-        "sform_code": 2,
-        "descrip": b"spm - 3C",
-    }
+    fields = {"scl_slope": 1 / 255, "extents": 16384, "qform_code": 2, "sform_code": 2, "descrip": b"spm - 3C"}
     return {"c1scan.nii": nifti(volume, values=levels, code="u1", **fields)}
 
 
@@ -211,9 +205,7 @@ GEOMETRY = [
         "far_from_origin",
         "header",
         *with_affine(
-            lambda volume: (
-                volume.affine + np.array([[0, 0, 0, 800], [0, 0, 0, -900], [0, 0, 0, 1500], [0] * 4])
-            )
+            lambda volume: volume.affine + np.array([[0, 0, 0, 800], [0, 0, 0, -900], [0, 0, 0, 1500], [0] * 4])
         ),
     ),
     accept("as_spm_writes", "header", as_spm_writes, spm_values),
@@ -222,9 +214,7 @@ GEOMETRY = [
     warn("q_and_s_shifted", "header", "W_QS_MISMATCH", q_of(shifted)),
     warn("q_and_s_turned", "header", "W_QS_MISMATCH", q_of(turned)),
     warn("neither_q_nor_s", "header", "W_NO_ORIENT", one(**Q_OFF, **S_OFF), free_affine),
-    warn(
-        "codes_zero_but_matrices_kept", "header", "W_NO_ORIENT", one(qform_code=0, sform_code=0), free_affine
-    ),
+    warn("codes_zero_but_matrices_kept", "header", "W_NO_ORIENT", one(qform_code=0, sform_code=0), free_affine),
     warn("pixdim_of_another_spacing", "header", "W_PIXDIM", s_only_pixdim([1, 1, 1])),
     warn("pixdim_zero_s_only", "header", "W_PIXDIM", s_only_pixdim([0, 0, 0])),
     warn("pixdim_one_zero_s_only", "header", "W_PIXDIM", s_only_pixdim([1, 1, 0])),
@@ -234,9 +224,7 @@ GEOMETRY = [
     warn("pixdim_and_q_of_another_spacing", "header", "W_PIXDIM W_QS_MISMATCH", other_spacing),
     warn("gantry_tilt", "header", "W_SHEAR", *with_affine(lambda volume: sheared(volume, 0.27), **Q_OFF)),
     reject("s_all_zero", "header", "E_AFFINE", one(srow_x=0, srow_y=0, srow_z=0)),
-    reject(
-        "s_two_equal_columns", "header", "E_AFFINE", one(srow_x=[1, 1, 0, 0], srow_y=[1, 1, 0, 0], **Q_OFF)
-    ),
+    reject("s_two_equal_columns", "header", "E_AFFINE", one(srow_x=[1, 1, 0, 0], srow_y=[1, 1, 0, 0], **Q_OFF)),
     reject("s_zero_column", "header", "E_AFFINE", one(srow_z=[0, 0, 0, 5], **Q_OFF)),
     reject("s_nan", "header", "E_AFFINE", one(srow_y=[0, NAN, 0, 0])),
     reject("s_inf", "header", "E_AFFINE", one(srow_x=[INF, 0, 0, 0])),
@@ -244,10 +232,7 @@ GEOMETRY = [
     reject("q_only_nan_offset", "header", "E_AFFINE", one(qoffset_y=NAN, **S_OFF)),
     reject("q_only_quaternion_nan", "header", "E_AFFINE E_HEADER", one(quatern_b=NAN, **S_OFF)),
     reject(
-        "q_only_quaternion_too_long",
-        "header",
-        "E_AFFINE E_HEADER",
-        one(quatern_b=1, quatern_c=1, quatern_d=1, **S_OFF),
+        "q_only_quaternion_too_long", "header", "E_AFFINE E_HEADER", one(quatern_b=1, quatern_c=1, quatern_d=1, **S_OFF)
     ),
     reject("q_only_pixdim_zero", "header", "E_AFFINE", pixdim([1, 1, 0], **S_OFF)),
     reject("q_only_pixdim_nan", "header", "E_AFFINE", pixdim([1, NAN, 1], **S_OFF)),
@@ -294,9 +279,7 @@ OFFSETS = [
     reject("offset_inside_header_nifti_2", "header", "E_HEADER", one(version=2, vox_offset=352)),
     reject("bitpix_contradicts_datatype", "header", "E_HEADER", one(code="i2", bitpix=32)),
     reject("pair_magic_in_single_file", "header", "E_HEADER E_NOT_NIFTI E_MISSING", one(magic=b"ni1\0")),
-    reject(
-        "single_magic_in_pair", "header", "E_HEADER E_NOT_NIFTI E_MISSING E_TRUNCATED", single_magic_in_pair
-    ),
+    reject("single_magic_in_pair", "header", "E_HEADER E_NOT_NIFTI E_MISSING E_TRUNCATED", single_magic_in_pair),
     reject("magic_of_2_in_header_of_1", "header", "E_HEADER E_NOT_NIFTI", version_of_other(1, b"n+2\0")),
     reject("magic_of_1_in_header_of_2", "header", "E_HEADER E_NOT_NIFTI", version_of_other(2, b"n+1\0")),
     reject("magic_of_nifti_3", "header", "E_NOT_NIFTI", one(magic=b"n+3\0")),
@@ -350,32 +333,23 @@ SCALING = [
 
 EXTENSIONS = [
     accept("extension_comment", "header", with_extensions(extension(COMMENT, b"second echo"))),
-    accept(
-        "extension_xml_of_afni", "header", with_extensions(extension(AFNI, b"<?xml version='1.0' ?><AFNI/>"))
-    ),
+    accept("extension_xml_of_afni", "header", with_extensions(extension(AFNI, b"<?xml version='1.0' ?><AFNI/>"))),
     accept("extension_dicom", "header", with_extensions(extension(DICOM, b"\x08\x00\x60\x00CS\x02\x00MR"))),
     accept("extension_json_of_mrs", "header", with_extensions(extension(MRS, b'{"EchoTime": 0.03}'))),
     accept("extension_hostile_pickle", "header", with_extensions(extension(PICKLE, HOSTILE_PICKLE))),
     accept(
         "extensions_three",
         "header",
-        with_extensions(
-            extension(COMMENT, b"a" * 100), extension(DICOM, b"b" * 1000), extension(COMMENT, b"")
-        ),
+        with_extensions(extension(COMMENT, b"a" * 100), extension(DICOM, b"b" * 1000), extension(COMMENT, b"")),
     ),
-    accept(
-        "extension_big_endian", "header", with_extensions(extension(COMMENT, b"echo", order=">"), order=">")
-    ),
+    accept("extension_big_endian", "header", with_extensions(extension(COMMENT, b"echo", order=">"), order=">")),
     accept("extension_nifti_2", "header", with_extensions(extension(COMMENT, b"echo"), version=2)),
     accept("extension_in_pair", "header", extended_pair),
     accept(
         "extension_flag_off",
         "header",
         lambda v: {
-            "scan.nii": header(v.values.shape, v.affine, vox_offset=352 + 64)
-            + bytes(4)
-            + b"\xff" * 64
-            + raw(v.values)
+            "scan.nii": header(v.values.shape, v.affine, vox_offset=352 + 64) + bytes(4) + b"\xff" * 64 + raw(v.values)
         },
     ),
     warn("extension_unknown_kind", "header", "W_EXT", with_extensions(extension(9998, b"in-house"))),
@@ -388,21 +362,12 @@ EXTENSIONS = [
             struct.pack("<ii", 24, COMMENT) + b"sixteen bytes it", struct.pack("<ii", 24, DICOM) + bytes(16)
         ),
     ),
-    reject(
-        "extension_past_voxels", "header", "E_EXT", with_extensions(extension(COMMENT, b"x" * 40, size=96))
-    ),
-    reject(
-        "extension_past_file", "header", "E_EXT", with_extensions(extension(COMMENT, b"x", size=2**31 - 16))
-    ),
+    reject("extension_past_voxels", "header", "E_EXT", with_extensions(extension(COMMENT, b"x" * 40, size=96))),
+    reject("extension_past_file", "header", "E_EXT", with_extensions(extension(COMMENT, b"x", size=2**31 - 16))),
     reject("extension_size_zero", "header", "E_EXT", with_extensions(extension(COMMENT, b"x", size=0))),
     reject("extension_size_four", "header", "E_EXT", with_extensions(extension(COMMENT, b"x", size=4))),
     reject("extension_size_negative", "header", "E_EXT", with_extensions(extension(COMMENT, b"x", size=-16))),
-    reject(
-        "extension_of_the_other_endian",
-        "header",
-        "E_EXT",
-        with_extensions(extension(COMMENT, b"echo", order=">")),
-    ),
+    reject("extension_of_the_other_endian", "header", "E_EXT", with_extensions(extension(COMMENT, b"echo", order=">"))),
     reject(
         "extension_second_broken",
         "header",

@@ -143,18 +143,8 @@ PRIVACY = [
     accept("privacy_gzip_comment", "privacy", optional(FCOMMENT, PATIENT + b"\0")),
     accept("privacy_gzip_all_comments", "privacy", comments_of_gzip),
     warn("privacy_trailing_bytes", "privacy", "W_TRAILING", lambda v: {"scan.nii": nifti(v) + PATIENT}),
-    warn(
-        "privacy_trailing_gzip",
-        "privacy",
-        "W_TRAILING",
-        lambda v: {"scan.nii.gz": member(nifti(v)) + PATIENT},
-    ),
-    warn(
-        "privacy_trailing_in_gzip",
-        "privacy",
-        "W_TRAILING",
-        lambda v: {"scan.nii.gz": member(nifti(v) + PATIENT)},
-    ),
+    warn("privacy_trailing_gzip", "privacy", "W_TRAILING", lambda v: {"scan.nii.gz": member(nifti(v)) + PATIENT}),
+    warn("privacy_trailing_in_gzip", "privacy", "W_TRAILING", lambda v: {"scan.nii.gz": member(nifti(v) + PATIENT)}),
     warn("privacy_unknown_extension", "privacy", "W_EXT", one(extensions=extension(5555, PATIENT))),
     warn(
         "privacy_descrip_and_units",
@@ -164,22 +154,12 @@ PRIVACY = [
         lambda v: (v.values, None),
     ),
     reject("privacy_in_magic", "privacy", "E_NOT_NIFTI", one(magic=PATIENT[:4], descrip=PATIENT)),
-    reject(
-        "privacy_text_file", "privacy", "E_NOT_NIFTI", lambda _: {"scan.nii": b"Patient: " + PATIENT * 99}
-    ),
+    reject("privacy_text_file", "privacy", "E_NOT_NIFTI", lambda _: {"scan.nii": b"Patient: " + PATIENT * 99}),
     reject("privacy_starts_with_name", "privacy", "E_NOT_NIFTI", lambda _: {"scan.nii.gz": PATIENT * 99}),
     reject("privacy_dicom", "privacy", "E_NOT_NIFTI", patient_dicom),
+    reject("privacy_truncated", "privacy", "E_TRUNCATED", lambda v: {"scan.nii": nifti(v, descrip=PATIENT)[:9000]}),
     reject(
-        "privacy_truncated",
-        "privacy",
-        "E_TRUNCATED",
-        lambda v: {"scan.nii": nifti(v, descrip=PATIENT)[:9000]},
-    ),
-    reject(
-        "privacy_extension_broken",
-        "privacy",
-        "E_EXT",
-        one(descrip=PATIENT, extensions=extension(6, PATIENT, size=640)),
+        "privacy_extension_broken", "privacy", "E_EXT", one(descrip=PATIENT, extensions=extension(6, PATIENT, size=640))
     ),
     reject("privacy_name_as_extension_size", "privacy", "E_EXT", one(extensions=PATIENT * 2)),
     reject(
@@ -187,9 +167,7 @@ PRIVACY = [
         "privacy",
         "E_4D",
         lambda v: {
-            "scan.nii": nifti(
-                v, data=raw(v.values) * 2, dim=[4, *v.values.shape, 2, 1, 1, 1], intent_name=PATIENT
-            )
+            "scan.nii": nifti(v, data=raw(v.values) * 2, dim=[4, *v.values.shape, 2, 1, 1, 1], intent_name=PATIENT)
         },
     ),
     reject("privacy_gzip_damaged", "privacy", "E_CORRUPT", corrupt_with_name),

@@ -35,9 +35,7 @@ def gunzipped(stream: bytes) -> tuple[bytes, bytes]:
 
 def opened(case: Case, volume: Volume) -> nibabel.Nifti1Image:
     """The image by nibabel, whatever the names say."""
-    files = {
-        name: gunzipped(data)[0] or data for name, data in case.files(volume).items() if data is not None
-    }
+    files = {name: gunzipped(data)[0] or data for name, data in case.files(volume).items() if data is not None}
     pair = sorted(data for name, data in files.items() if ".hdr" in name.lower()[-7:])
     head = (pair or [next(data for data in files.values() if data)])[0]
     size = int.from_bytes(head[:4], "little")

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from hmf_networks.nifti.codes import ERRORS, WARNINGS, VolumeError
 from hmf_networks.nifti.read import Volume, examine
+
 from torture.case import PATIENT, passes, simulated_head, write_files
 from torture.craft import nifti, raw
 from torture.ours import CASES as OURS
@@ -77,9 +77,7 @@ def test_a_terabyte_of_nothing_behind_a_file_is_not_read(name, code, tmp_path):
 def test_max_voxels_counts_the_volume_that_is_read(tmp_path):
     head = simulated_head()
     path = tmp_path / "scan.nii"
-    path.write_bytes(
-        nifti(head, data=raw(head.values) + raw(head.values[::-1]), dim=[4, 20, 24, 18, 2, 1, 1, 1])
-    )
+    path.write_bytes(nifti(head, data=raw(head.values) + raw(head.values[::-1]), dim=[4, 20, 24, 18, 2, 1, 1, 1]))
     read = examine(path, volume=1, max_voxels=head.values.size)
     np.testing.assert_array_equal(read.values, head.values[::-1])
     with pytest.raises(VolumeError, match="E_TOO_LARGE"):

@@ -8,7 +8,7 @@ HERE := --bundle_root bundle --output_dir demo/run
 SCAN := demo/new_patient/BraTS-SIM-00001-000/BraTS-SIM-00001-000
 MADE := demo/synthetic/BraTS-SIM-00001_000/BraTS-SIM-00001_000_t2_synth.nii.gz
 
-.PHONY: demo test lint clean weights clients
+.PHONY: demo test lint clean weights clients transcript
 
 # How the shipped weights are made again: label maps and patients as docs/data.md tells; started again it goes on.
 LABELS ?= label_maps
@@ -53,10 +53,16 @@ weights: .venv
 test: .venv
 	$(BIN)/python -m pytest
 
-# Those who use the bundle from outside: MONAI Label's server, in an environment of its own (minutes, some GB).
+# Those who use the bundle from outside: the zoo, strangers, MONAI Label, in environments of their own (minutes, some GB).
 clients: .venv
+	$(BIN)/python tests/clients/model_zoo.py
 	$(BIN)/python tests/clients/installed.py
+	$(BIN)/python tests/clients/tracking.py
 	$(BIN)/python tests/clients/monai_label.py
+
+# docs/transcript.md: README and tutorial as a newcomer pastes them, in a fresh clone (half an hour).
+transcript: .venv
+	$(BIN)/python tests/clients/transcript.py
 
 lint: .venv
 	$(BIN)/ruff check .

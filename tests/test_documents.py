@@ -1,6 +1,8 @@
 """What the documents show runs, and what they point to is there."""
 
 import re
+import tomllib
+import urllib.parse
 
 import pytest
 from hmf_networks.bundles.find import bundle_root
@@ -39,3 +41,15 @@ def test_files_that_are_named_exist(document):
     named |= {f"bundle/configs/{name}" for name in re.findall(r"\b(?:tasks|networks)/\w+\.json", text)}
     written_later = {"bundle/runs/models/model.json"}
     assert [name for name in named - written_later if not (REPOSITORY / name).exists()] == []
+
+
+def test_the_badges_are_true():
+    badges = re.findall(r"img\.shields\.io/badge/([^)]+)-\w+\)", (REPOSITORY / "README.md").read_text(encoding="utf-8"))
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    (monai,) = (need for need in project["dependencies"] if need.startswith("monai"))
+    assert urllib.parse.unquote(" ".join(badges)).replace("--", "-").replace("≥", ">=").split() == [
+        f"license-{project['license']}",
+        f"python-{project['requires-python']}",
+        f"MONAI_bundle-{monai.removeprefix('monai')}",
+        "use-research_only",
+    ]

@@ -12,38 +12,20 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import tomllib
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from hmf_networks.bundles.find import PACKAGE, bundle_root
+from environment import CHECKOUT, needs, python_with
+from hmf_networks.bundles.find import bundle_root
 from hmf_networks.bundles.pack import pack
 from hmf_networks.cli import main as hmf
 
-CHECKOUT = PACKAGE.parent
 NOT_SOURCE = shutil.ignore_patterns(".git", ".venv", "build", "demo", "dist")
 SHORT = [
     *("--slices_per_volume", "2", "--validation_slices", "2", "--batch_size", "2"),
     *("--flat_epochs", "1", "--decay_epochs", "0"),
 ]
-
-
-def installed(environment: Path, *packages: str | Path) -> Path:
-    """The Python of an environment with these packages and all that ours needs."""
-    python = environment / "bin" / "python"
-    pip = [python, "-m", "pip", "install", "--quiet", "-c", CHECKOUT / "constraints.txt"]
-    needs = sorted(tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]["dependencies"])
-    made_with = environment / "made_with.txt"  # what a kept environment has: no more and no less than is named
-    if not made_with.is_file() or made_with.read_text() != "\n".join(needs):
-        shutil.rmtree(environment, ignore_errors=True)
-        subprocess.run([sys.executable, "-m", "venv", environment], check=True)
-        subprocess.run([*pip, "torch"], check=True)  # first, as README says
-        subprocess.run([*pip, *needs], check=True)
-        made_with.write_text("\n".join(needs))
-    if packages:
-        subprocess.run([*pip, "--force-reinstall", "--no-deps", *packages], check=True)
-    return python
 
 
 def run(command: list[object], folder: Path) -> bool:
@@ -75,7 +57,7 @@ def bundle_works(name: str, python: Path, root: Path, data: Path, work: Path) ->
 def checks(environment: Path, work: Path) -> Iterator[tuple[str, bool]]:
     hmf(["simulate", str(work / "data"), "--subjects", "4", "--spacing", "4"])
     packed = pack(work / "packed", bundle_root())
-    python = installed(environment / "without_us")
+    python = python_with(environment / "without_us", needs())
     yield from bundle_works("folder", python, packed.folder, work / "data", work)
     with zipfile.ZipFile(packed.archive) as archive:
         archive.extractall(work / "unzipped")
@@ -90,7 +72,8 @@ def checks(environment: Path, work: Path) -> Iterator[tuple[str, bool]]:
         names = set(archive.namelist())
     of_bundle = {name.split("/")[2] for name in names if name.startswith("hmf_networks/bundle/")}
     yield "wheel: carries the bundle and nothing else", of_bundle == {"LICENSE", "configs", "docs", "models"}
-    python = installed(environment / "with_wheel", wheel)
+    python = python_with(environment / "with_wheel", needs())
+    subprocess.run([python, "-m", "pip", "install", "--quiet", "--force-reinstall", "--no-deps", wheel], check=True)
     root = next((environment / "with_wheel").glob("lib/python*/site-packages/hmf_networks/bundle"))
     yield from bundle_works("wheel", python, root, work / "data", work)
     command = [python.parent / "hmf", "synthesize", work / "data", work / "by_command", "--target", "pd"]

@@ -14,7 +14,6 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 import urllib.error
@@ -28,26 +27,18 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
+from environment import python_with
 from hmf_networks.bundles.find import bundle_root
 from hmf_networks.bundles.pack import NAME, pack
 from hmf_networks.cli import main as hmf
 
 HERE = Path(__file__).parent
-PINS = (
+PINS = [
     *("torch==2.13.0", "monai==1.6.1", "monailabel==0.8.5", "torchvision==0.28.0"),
     *("pydicom==2.4.4", "pynetdicom==2.0.2", "dicomweb-client==0.59.1"),
-)
+]
 SECONDS_TO_START = 180
 TOLERANCE = 0.01  # of 1000: float32 written and read
-
-
-def installed(environment: Path) -> Path:
-    """The Python of an environment with MONAI Label."""
-    python = environment / "bin" / "python"
-    if not python.is_file():
-        subprocess.run([sys.executable, "-m", "venv", environment], check=True)
-        subprocess.run([python, "-m", "pip", "install", "--quiet", *PINS], check=True)
-    return python
 
 
 @contextlib.contextmanager
@@ -173,7 +164,8 @@ def main() -> int:
     parser.add_argument("--environment", type=Path, default=Path("build/clients/monai_label"))
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        results = list(checks(installed(options.environment.absolute()), Path(folder)))
+        python = python_with(options.environment.absolute(), PINS, options=())
+        results = list(checks(python, Path(folder)))
     print(f"{sum(results)} of {len(results)} as they should be")
     return 0 if all(results) else 1
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from calibrate_cases import Case, Found, features_of, measured, patients_of, simulated
+from calibrate_cases import REGIONS, Case, Found, features_of, measured, patients_of, simulated
 from held_out import keep_out_of, versions
 from held_out_scores import TASKS
 from held_out_tables import AS_IT_IS, REGISTERED
@@ -146,12 +146,12 @@ def judge(options: argparse.Namespace) -> None:
         "versions": versions(),
         "machine": describe(),
         "tasks": [
-            {"task": str(task), "variant": variant} | verdict(some, calibration)
-            for task in TASKS
+            {"task": name, "variant": variant, "region": region} | verdict(some, calibration)
+            for name, tasks in [*((str(task), [task]) for task in TASKS), ("all", TASKS)]
             for variant in (AS_IT_IS, REGISTERED)
-            if (some := [one for one in found if (one.task, one.variant) == (task, variant)])
+            for region in REGIONS
+            if (some := [f for f in found if f.task in tasks and (f.variant, f.region) == (variant, region)])
         ],
-        "overall": verdict([one for one in found if one.variant == AS_IT_IS], calibration),
         "volumes": [of_volume(one, calibration) for one in found],
     }
     if options.json is not None:
@@ -161,8 +161,6 @@ def judge(options: argparse.Namespace) -> None:
 
 def verdict(found: Sequence[Found], calibration: dict[str, Any]) -> dict[str, Any]:
     """Of several volumes together, and how many of them are familiar."""
-    if not found:
-        return {"volumes": 0}
     errors, expected = (np.concatenate([getattr(one, name) for one in found]) for name in ("truth_errors", "error"))
     factors = [interval_factors(calibration, one.task.target) for one in found]
     known = [one.sidecar["Familiarity"]["familiar"] for one in found if "Familiarity" in one.sidecar]
@@ -170,7 +168,7 @@ def verdict(found: Sequence[Found], calibration: dict[str, Any]) -> dict[str, An
 
 
 def of_volume(one: Found, calibration: dict[str, Any]) -> dict[str, Any]:
-    who = {"task": str(one.task), "data": one.case.data, "variant": one.variant}
+    who = {"task": str(one.task), "data": one.case.data, "variant": one.variant, "region": one.region}
     who |= {key: one.case.given[key] for key in ("patient", "session")}
     scores = verdict([one], calibration)
     scores["sparsification"] = {key: scores["sparsification"][key] for key in ("ause", "random")}
@@ -180,11 +178,8 @@ def of_volume(one: Found, calibration: dict[str, Any]) -> dict[str, Any]:
 def as_markdown(content: dict[str, Any]) -> str:
     lines = [["task", "volumes", "error", "expected", "Spearman", "AUSE", "random", "50 %", "80 %", "95 %"]]
     lines[0].append("familiar")
-    overall = {"task": "overall", "variant": AS_IT_IS, **content["overall"]}
-    for row in [*content["tasks"], overall]:
-        if not row["volumes"]:
-            continue
-        name = row["task"] + ("" if row["variant"] == AS_IT_IS else f", {row['variant']}")
+    for row in content["tasks"]:
+        name = f"{row['task']}, {row['region']}" + ("" if row["variant"] == AS_IT_IS else f", {row['variant']}")
         area = row["sparsification"]
         cells = [row["mean_error"], row["mean_expected"], row["spearman"], area["ause"], area["random"]]
         covered = [f"{100 * share:.1f}" for share in row["coverage"].values()]

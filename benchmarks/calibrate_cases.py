@@ -1,6 +1,7 @@
 """Patients that `calibrate.py` fits on or judges by: synthesised, and looked at voxel by voxel."""
 
 import argparse
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +27,7 @@ from hmf_networks.transforms.intensity import OUTPUT_MAXIMUM
 from registered_truth import can_register, register_truth
 from simulated_people import heads_of
 
+BRAIN, WHOLE = REGIONS = ("brain", "whole")  # inside the truth's foreground; every voxel, air too
 GRIDS_MM = ((1.0, 1.0), (1.0, 1.0), (0.9, 4.0), (0.7, 3.0), (1.0, 5.0))  # pixel and slice, drawn from
 
 
@@ -48,6 +50,7 @@ class Found(NamedTuple):
     case: Case
     task: Task
     variant: str
+    region: str
     features: np.ndarray
     truth_errors: np.ndarray
     error: np.ndarray
@@ -105,14 +108,16 @@ def measured(
         some = [case for case in cases if case.weights == weights and _is_complete(task, case)]
         place = folder / f"{file_hash(weights)[:8]}_{'_'.join(task.sources)}_to_{task.target}"
         for case in synthesised(task, some, weights, place, options.device, judging=judging):
-            for variant in [AS_IT_IS, *([REGISTERED] if case.data == "brats" and can_register() else [])]:
+            variants = [AS_IT_IS, *([REGISTERED] if case.data == "brats" and can_register() else [])]
+            for variant, region in itertools.product(variants, REGIONS if judging else (BRAIN,)):
+                random = np.random.default_rng([options.seed, seed])
                 try:
-                    one = look(task, case, variant, place, np.random.default_rng([options.seed, seed]), options)
+                    one = look(task, case, variant, region, place, random, options.voxels)
                 except (VolumeError, ValueError) as error:
                     print(f"skipped: {task}, {subject_name(case.given)}, {variant}: {error}", flush=True)
                     continue
                 mean = one.truth_errors.mean()
-                print(f"{task}, {subject_name(case.given)}, {variant}: mean error {mean:.4f}", flush=True)
+                print(f"{task}, {subject_name(case.given)}, {variant}, {region}: mean error {mean:.4f}", flush=True)
                 yield one
 
 
@@ -139,16 +144,16 @@ def _output(case: Case, task: Task) -> Path:
 
 
 def look(
-    task: Task, case: Case, variant: str, place: Path, random: np.random.Generator, options: argparse.Namespace
+    task: Task, case: Case, variant: str, region: str, place: Path, random: np.random.Generator, num_voxels: int
 ) -> Found:
-    """Voxels of the brain, drawn at random, of what was written and of the truth."""
+    """Voxels of the region, drawn at random, of what was written and of the truth."""
     path = place / _output(case, task)
     truth = truth_of(task, case, variant, place)
     volume = read_prediction(path, truth)
     error = read_upright(error_path(path), all_finite=True)
     check_same_grid(error, volume)
-    brain = np.flatnonzero((truth.scaled > -1).numpy())
-    picks = random.choice(brain, options.voxels, replace=len(brain) < options.voxels)
+    inside = np.flatnonzero((truth.scaled > -1).numpy()) if region == BRAIN else np.arange(truth.scaled.numel())
+    picks = random.choice(inside, num_voxels, replace=len(inside) < num_voxels)
     predicted = to_unit(scale_by_fixed_map(volume))
     shares = torch.from_numpy(error.values) / OUTPUT_MAXIMUM
     features = error_features(predicted, shares, volume.spacing_mm, len(task.sources))
@@ -156,6 +161,7 @@ def look(
         case,
         task,
         variant,
+        region,
         np.stack([_picked(feature, picks) for feature in features], axis=1),
         _picked((predicted - to_unit(truth.scaled)).abs(), picks),
         _picked(shares, picks),

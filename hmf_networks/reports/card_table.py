@@ -104,7 +104,9 @@ def _uncertainty(content: Content) -> tuple[str, Lines]:
     for entry in _with_tasks(content):
         cells = [score_cell(_found(entry, word), 3) for word in ("spearman", "ause")]
         cells += [score_cell(_covered(entry, level), 3) for level in LEVELS]
-        who = [str(entry[key]) for key in ("group", "kind", "data") if isinstance(entry.get(key), str)]
+        who = [
+            str(entry[key]) for key in ("group", "kind", "data", "variant", "region") if isinstance(entry.get(key), str)
+        ]
         lines.append([str(entry["task"]), ", ".join(who), *cells])
     about = "Does the map of uncertainty rank errors, and do its intervals hold the truth as often as they say"
     return f"{about}{_of_weights(content)}", lines

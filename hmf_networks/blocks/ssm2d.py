@@ -36,7 +36,7 @@ class SSM2d(nn.Module):
         self.project = nn.Parameter(torch.empty(directions, sum(self.sizes), channels).uniform_(-bound, bound))
         bound = step_rank**-0.5
         self.step_weight = nn.Parameter(torch.empty(directions, channels, step_rank).uniform_(-bound, bound))
-        self.step_bias = nn.Parameter(_initial_step_bias(directions * channels))
+        self.step_bias = nn.Parameter(initial_step_bias(directions * channels))
         states = torch.arange(1, state_size + 1, dtype=torch.float32)
         self.A_log = nn.Parameter(states.log().repeat(directions * channels, 1))  # A = -(1 .. N)
         self.D = nn.Parameter(torch.ones(directions * channels))
@@ -53,7 +53,7 @@ class SSM2d(nn.Module):
         return y.permute(0, 3, 1, 2)  # B d H W
 
 
-def _initial_step_bias(size: int) -> Tensor:
+def initial_step_bias(size: int) -> Tensor:
     """Inverse softplus of step sizes spread evenly in log between the shortest and the longest."""
     low, high = math.log(SHORTEST_STEP), math.log(LONGEST_STEP)
     step = torch.exp(torch.rand(size) * (high - low) + low)

@@ -85,7 +85,12 @@ NAMES_IN_MODULES = {  # what an expression may read or call of them
         "os.path.dirname",
         "glob.glob",
     ),
-    *("np.array", "np.float32", "np.pi", "numpy.array", "numpy.float32", "math.pi", "math.ceil", "math.floor"),
+    *("torch.ones", "torch.zeros", "torch.randn", "torch.utils.data.Subset", "monai.data.partition_dataset"),
+    *(f"{np}.{name}" for np in ("np", "numpy") for name in ("arange", "array", "float32", "int32", "pi", "uint8")),
+    *("math.pi", "math.ceil", "math.floor"),
+    *(f"monai.utils.InterpolateMode.{name}" for name in ("AREA", "BICUBIC", "BILINEAR", "LINEAR", "NEAREST")),
+    *(f"monai.utils.GridSampleMode.{name}" for name in ("BICUBIC", "BILINEAR", "NEAREST")),
+    *(f"monai.utils.GridSamplePadMode.{name}" for name in ("BORDER", "REFLECTION", "ZEROS")),
     "sys.path.insert",
 }
 

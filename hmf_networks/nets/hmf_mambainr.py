@@ -18,6 +18,7 @@ from hmf_networks.blocks.stand_ins import ConvContext, mlp_head, pixel_head
 from hmf_networks.naming import check_switch
 from hmf_networks.ops.coordinates import pixel_centres
 from hmf_networks.ops.narrow import resize_like
+from hmf_networks.ops.plane import check_plane
 from torch import Tensor, nn
 
 CONTEXTS = {"rhmb": RHMB, "conv": ConvContext}
@@ -149,12 +150,7 @@ class HMFMambaINR(nn.Module):
             Target in [-1, 1], (B, out_channels, R, Q).
         """
         height, width = image.shape[2], image.shape[3]
-        too_small = min(height, width) < self.smallest_side
-        if too_small or height % self.multiple != 0 or width % self.multiple != 0:
-            raise ValueError(
-                f"plane of {height} x {width} pixels: pad both sides to a multiple of {self.multiple}, "
-                f"at least {self.smallest_side}"
-            )
+        check_plane(height, width, self.multiple, self.smallest_side)
         image = self._in_multiples(image)
         if coordinates is None:
             size = (height, width) if output_size is None else output_size

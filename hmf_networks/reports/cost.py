@@ -31,8 +31,13 @@ def network_cost(network: nn.Module, input_shape: tuple[int, ...]) -> dict[str, 
     The scan itself is left out, so that the count is the same whatever backend a machine has.
     """
     counter: Any = FlopCounterMode(display=False)
-    with scans_left_out(), counter, torch.no_grad():
-        network.eval()(torch.zeros(input_shape))
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # attention in one call of torch's is no product to the counter
+    try:
+        with scans_left_out(), counter, torch.no_grad():
+            network.eval()(torch.zeros(input_shape))
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
     return {
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "macs": counter.get_total_flops() // 2,

@@ -1,5 +1,6 @@
 import copy
 import itertools
+import math
 
 import pytest
 import torch
@@ -154,6 +155,7 @@ def test_losses_of_a_verdict_that_is_known():
             "discriminator_loss": 1 / 4,
             "pixel_loss": PIXEL_WEIGHT / 4,
             "adversarial_loss": ADVERSARIAL_WEIGHT / 4,
+            "side_loss": 0,
             "loss": PIXEL_WEIGHT / 4 + ADVERSARIAL_WEIGHT / 4,
         }
     )
@@ -166,6 +168,44 @@ def test_the_parts_sum_to_the_loss(query_grid_share):
     for output in outputs_of(trainer):
         assert output["adversarial_loss"] > 0
         assert output["loss"] == pytest.approx(output["pixel_loss"] + output["adversarial_loss"])
+
+
+class WithSides(Generator):
+    """Makes the target, and its first source again."""
+
+    def forward(self, image: Tensor, side_outputs: bool = False) -> Tensor:
+        pred = super().forward(image)
+        return torch.cat([pred, pred + image[:, :1]], dim=1) if side_outputs else pred
+
+
+def test_side_outputs_are_judged_by_the_side_loss_alone():
+    def side_loss(sides: Tensor, image: Tensor, target: Tensor) -> Tensor:
+        assert sides.shape == target.shape == (2, 1, 16, 16)
+        return 5 * (sides - image[:, :1]).abs().mean()
+
+    judge, generator = Judge(), WithSides()
+    nn.init.zeros_(generator.conv.weight)
+    nn.init.constant_(generator.conv.bias, 0.3)
+    trainer = trainer_of(slices(num=2), generator, judge, batch_size=2, lr=0.0, side_loss=side_loss)
+    output, _ = outputs_of(trainer)
+    assert output["pred"].shape == (1, 16, 16)
+    assert output["side_loss"] == pytest.approx(5 * math.tanh(0.3), rel=1e-5)
+    assert output["loss"] == pytest.approx(sum(output[f"{part}_loss"] for part in ("pixel", "adversarial", "side")))
+    with pytest.raises(ValueError, match="set query_grid_share to 0"):
+        trainer_of(slices(), generator, judge, side_loss=side_loss, query_grid_share=0.5)
+
+
+def test_feature_maps_are_matched_layer_by_layer():
+    judge, generator = Judge(), Generator()
+    data = slices(num=2)
+    trainer = trainer_of(data, generator, judge, batch_size=2, lr=0.0, d_lr=0.0, feature_matching_weight=4.0)
+    output, _ = outputs_of(trainer)
+    image, target = (torch.stack([one[name] for one in data]) for name in ("image", "label"))
+    with torch.no_grad():
+        real, made = (judge(torch.cat([image, y], dim=1))[0] for y in (target, generator(image)))
+    assert output["side_loss"] == pytest.approx(4 * (real - made).abs().mean().item(), rel=1e-5)
+    with pytest.raises(ValueError, match="set adversarial_weight above 0"):
+        trainer_of(slices(), generator, judge, adversarial_weight=0.0, feature_matching_weight=1.0)
 
 
 def test_a_network_learns_to_invert_a_contrast():

@@ -1,6 +1,6 @@
 """INR-ECGAN: ResNet-18, a pyramid head and a local implicit image function (CAC 2024), from its description.
 
-Shapes: B batch, S sources, T targets, C channels, H x W pixels (multiples of 32), w `width`, R x Q queries.
+Shapes: B batch, S sources, T targets, C channels, H x W pixels (multiples of 16), w `width`, R x Q queries.
 """
 
 import torch
@@ -25,8 +25,8 @@ class INRECGAN(nn.Module):
         out_channels: T; the original makes three colours.
         width: channels of the first stage; 64 in the original (78.2 M parameters).
 
-    What differs from the original: number of channels; a tanh, since it has no bound; planes whose smallest map
-    is normalised by BatchNorm where InstanceNorm would find a single cell.
+    What differs from the original: the number of channels, and a tanh, since it has no bound. It is trained without
+    a pixel loss; beside others it gets theirs.
     """
 
     def __init__(self, spatial_dims: int = 2, in_channels: int = 1, out_channels: int = 3, *, width: int = 64) -> None:
@@ -49,7 +49,7 @@ class INRECGAN(nn.Module):
     def forward(self, image: Tensor, coordinates: tuple[Tensor, Tensor] | None = None) -> Tensor:
         """(B, S, H, W) -> (B, T, R, Q) in [-1, 1]; coordinates as those of `HMFMambaINR`, by default the own pixels."""
         height, width = image.shape[2:]
-        check_plane(height, width, 32)
+        check_plane(height, width, 16)
         if coordinates is None:
             coordinates = (pixel_centres(height, height, image.device), pixel_centres(width, width, image.device))
         x, maps = self.stem(image), []

@@ -12,7 +12,7 @@ CLASSES = re.compile(
     r"|engines)(?:\.(?P<module>[a-z0-9_]+))?"
     r"|torch\.nn|torch\.nn\.parallel|torch\.optim|torch\.optim\.lr_scheduler|torch\.utils\.data"
     r"|ignite\.(?:handlers|metrics|engine)"
-    r"|hmf_networks\.(?:nets|engines|metrics|(?:blocks|data|engines|transforms|outputs|reports|baselines)\.[a-z_]+)"
+    r"|hmf_networks\.(?:nets|engines|metrics|(?:blocks|data|engines|transforms|outputs|reports|baselines)\.[a-z0-9_]+)"
     r")\.[A-Z][A-Za-z0-9]*"
 )
 # MONAI's own; one that it does not know it imports as a module, which would be a file of the bundle.
@@ -31,6 +31,8 @@ FUNCTIONS = {
     "monai.handlers.from_engine",
     "monai.utils.set_determinism",
     "hmf_networks.baselines.trivial.fit_voxelwise_linear_on",
+    "hmf_networks.baselines.cacrnet.estimate_loss",
+    "hmf_networks.baselines.hinet.reconstruction_loss",
     "hmf_networks.data.label_maps.split_label_maps",
     *(f"hmf_networks.data.split.{name}" for name in ("load_or_split", "named_patients", "part_of")),
     *(f"hmf_networks.data.tasks.{name}" for name in ("each_task", "find_tasks", "shared_tasks")),

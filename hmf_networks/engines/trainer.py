@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from hmf_networks.engines.precision import has_bfloat16
 from hmf_networks.engines.query_grid import random_query_grid
+from hmf_networks.losses import feature_matching
 from hmf_networks.naming import check_switch
 from hmf_networks.ops.availability import wanted_targets
 from hmf_networks.ops.coordinates import sample_plane
@@ -23,7 +24,7 @@ from monai.utils.enums import CommonKeys as Keys
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-LOSS_NAMES = ("loss", "pixel_loss", "adversarial_loss", "discriminator_loss")
+LOSS_NAMES = ("loss", "pixel_loss", "adversarial_loss", "side_loss", "discriminator_loss")
 
 
 class Judged:
@@ -64,6 +65,9 @@ class ConditionalGANTrainer(SupervisedTrainer):
         num_masks: so many of the sources' channels, the last, are masks (any-to-any). Then the generator
             learns the targets that are there and not given. The discriminator judges one of them, drawn at
             random; it sees [sources, masks, image, one constant channel a contrast, 1 for that of the image].
+        side_loss: of a method that makes more than the target: called with its side outputs, the sources and the
+            target. The generator is then called with `side_outputs=True` (`baselines/`), never at another grid.
+        feature_matching_weight: of the difference of the discriminator's feature maps; part of the side loss.
         arguments: all others are those of `SupervisedTrainer`.
 
     The output of a step holds `loss` and its parts (LOSS_NAMES) beside MONAI's image, label and pred.
@@ -79,6 +83,8 @@ class ConditionalGANTrainer(SupervisedTrainer):
         query_grid_share: float = 0.0,
         keep_norm_statistics: bool = False,
         num_masks: int = 0,
+        side_loss: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None,
+        feature_matching_weight: float = 0.0,
         **arguments: Any,
     ) -> None:
         check_switch("amp", arguments.get("amp", False))
@@ -97,6 +103,12 @@ class ConditionalGANTrainer(SupervisedTrainer):
         self.query_grid_share = query_grid_share
         self.keep_norm_statistics = check_switch("keep_norm_statistics", keep_norm_statistics)
         self.num_masks = num_masks
+        if side_loss is not None and query_grid_share:
+            raise ValueError("side outputs are made at the input's own pixels: set query_grid_share to 0")
+        if feature_matching_weight and not adversarial_weight:
+            raise ValueError("feature matching needs a discriminator that learns: set adversarial_weight above 0")
+        self.side_loss, self.feature_matching_weight = side_loss, feature_matching_weight
+        self.with_sides = {} if side_loss is None else {"side_outputs": True}
 
     def _iteration(self, engine: Any, batchdata: dict[str, Tensor]) -> dict[str, Any]:
         sources, target = engine.prepare_batch(batchdata, engine.state.device, engine.non_blocking, **engine.to_kwargs)
@@ -117,12 +129,13 @@ class ConditionalGANTrainer(SupervisedTrainer):
                 target = sample_plane(target, *(finer * place + (finer - 1) / 2 for place in grid))
                 sources = sample_plane(sources, *grid)
             else:
-                fake = self.inferer(sources, self.network)
+                fake = self.inferer(sources, self.network, **self.with_sides)
                 target = F.avg_pool2d(target, finer)
+        fake, sides = fake[:, : target.shape[1]], fake[:, target.shape[1] :]
         judged = Judged(sources, wanted, self.num_masks)
         output: dict[str, Any] = {Keys.IMAGE: sources, Keys.LABEL: target, Keys.PRED: fake}
         output["discriminator_loss"] = self._train_discriminator(judged, target, fake.detach())
-        output |= self._train_generator(judged, target, fake)
+        output |= self._train_generator(judged, target, fake, sides)
         engine.state.output = output
         self.fire_event(IterationEvents.MODEL_COMPLETED)
         return engine.state.output
@@ -131,32 +144,39 @@ class ConditionalGANTrainer(SupervisedTrainer):
         if self.adversarial_weight == 0:
             return torch.zeros(())
         with self._autocast():
-            real_loss = self._verdict_loss(self.discriminator, judged.with_image(target), is_real=True)
-            fake_loss = self._verdict_loss(self.discriminator, judged.with_image(fake), is_real=False)
-            loss = (real_loss + fake_loss) / 2
+            *_, of_real = self.discriminator(
+                judged.with_image(target)
+            )  # MONAI returns all feature maps, the logits last
+            *_, of_fake = self.discriminator(judged.with_image(fake))
+            loss = (self._verdict_loss(of_real, is_real=True) + self._verdict_loss(of_fake, is_real=False)) / 2
         self._step(loss, self.d_optimizer, self.d_scaler)
         return loss.detach()
 
-    def _train_generator(self, judged: Judged, target: Tensor, fake: Tensor) -> dict[str, Tensor]:
+    def _train_generator(self, judged: Judged, target: Tensor, fake: Tensor, sides: Tensor) -> dict[str, Tensor]:
         self.fire_event(IterationEvents.FORWARD_COMPLETED)
         with self._autocast():
             pixel = self.pixel_weight * self.loss_function(fake[judged.wanted], target[judged.wanted])
-            adversarial = torch.zeros_like(pixel)
+            adversarial, side = torch.zeros_like(pixel), torch.zeros_like(pixel)
+            if self.side_loss is not None:
+                side = self.side_loss(sides, judged.sources, target)
             if self.adversarial_weight:
                 # The bare module with frozen weights: the generator's step must not touch the discriminator,
                 # nor wake the gradient reducer of its DistributedDataParallel wrapper.
                 judge = getattr(self.discriminator, "module", self.discriminator).requires_grad_(False)
-                verdict = self._verdict_loss(judge, judged.with_image(fake), is_real=True)
-                adversarial = self.adversarial_weight * verdict
+                *features, verdict = judge(judged.with_image(fake))
+                adversarial = self.adversarial_weight * self._verdict_loss(verdict, is_real=True)
+                if self.feature_matching_weight:
+                    *real_features, _ = judge(judged.with_image(target))
+                    side = side + self.feature_matching_weight * feature_matching(real_features, features)
                 judge.requires_grad_(True)
-            loss = pixel + adversarial
+            loss = pixel + adversarial + side
         self.fire_event(IterationEvents.LOSS_COMPLETED)
         self._step(loss, self.optimizer, self.scaler)
         self.fire_event(IterationEvents.BACKWARD_COMPLETED)
-        return {Keys.LOSS: loss.detach(), "pixel_loss": pixel.detach(), "adversarial_loss": adversarial.detach()}
+        parts = {"pixel_loss": pixel, "adversarial_loss": adversarial, "side_loss": side, Keys.LOSS: loss}
+        return {name: part.detach() for name, part in parts.items()}
 
-    def _verdict_loss(self, judge: Callable[..., Any], shown: Tensor, *, is_real: bool) -> Tensor:
-        verdict = judge(shown)[-1]  # MONAI returns all feature maps, the logits last
+    def _verdict_loss(self, verdict: Tensor, *, is_real: bool) -> Tensor:
         return self.adversarial_loss(
             verdict, target_is_real=is_real, for_discriminator=True
         )  # True: as told, not forced

@@ -13,6 +13,7 @@ from hmf_networks import __version__
 from hmf_networks.commands import (
     card,
     check,
+    compare,
     cost,
     doctor,
     evaluate,
@@ -27,7 +28,21 @@ from hmf_networks.commands import (
 from hmf_networks.commands.arguments import Commands, Parser
 from hmf_networks.outputs.failure import SubjectsFailed
 
-COMMANDS = (simulate, check, synthesize, evaluate, picture, card, pack, export, lint_bundle, cost, info, doctor)
+COMMANDS = (
+    simulate,
+    check,
+    synthesize,
+    evaluate,
+    compare,
+    picture,
+    card,
+    pack,
+    export,
+    lint_bundle,
+    cost,
+    info,
+    doctor,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

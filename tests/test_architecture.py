@@ -17,7 +17,7 @@ FLOORS = {
     0: {"ops", "nifti", "physics", "naming"},
     1: {"blocks", "losses", "metrics", "data", "transforms", "preparation", "outputs", "bundles"},
     2: {"nets", "baselines", "engines", "reports"},
-    3: {"doctor"},  # looks at all that is below
+    3: {"doctor", "studies"},  # looks at all that is below
     4: {"commands"},
     5: {"cli"},
     6: {"__main__"},  # the doorstep: calls the command line

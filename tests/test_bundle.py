@@ -17,7 +17,9 @@ from monai.bundle import ConfigParser, ConfigWorkflow, verify_net_in_out
 BUNDLE = Path(__file__).parent.parent / "bundle"
 CONFIGS = BUNDLE / "configs"
 PINS = (BUNDLE.parent / "constraints.txt").read_text()
-OVERLAYS = sorted(path.relative_to(CONFIGS).as_posix() for path in CONFIGS.glob("*/*.json"))
+OVERLAYS = sorted(
+    path.relative_to(CONFIGS).as_posix() for path in CONFIGS.glob("*/*.json") if path.parent.name != "studies"
+)
 
 
 def read(*names: str) -> ConfigParser:

@@ -1,0 +1,111 @@
+"""From the scores of all runs to tables: CSV, JSON, Markdown, LaTeX; every row with protocol, seed and hashes."""
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hmf_networks.atomic import write_whole
+from hmf_networks.reports.comparison import compare_runs, format_comparisons
+from hmf_networks.reports.table import (
+    DIGITS,
+    LABELS,
+    Row,
+    figure,
+    format_table,
+    number,
+    strict,
+    summarise,
+    write_scores,
+)
+from hmf_networks.studies.runs import DONE, Place, is_done
+from hmf_networks.studies.study import Study, runs_of
+
+IN_LATEX = ("psnr", "ssim", "nmse")
+LOWER_IS_BETTER = ("nmse", "mae")
+
+
+def gather(study: Study, place: Place) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Rows of scores, and what is known of the runs, of those runs that are done."""
+    rows, runs = [], []
+    for run in runs_of(study):
+        if not is_done(run, study, place):
+            continue
+        folder = place.of(run)
+        about = json.loads((folder / DONE).read_text(encoding="utf-8"))
+        runs.append(about)
+        with (folder / "scores.csv").open(encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file):
+                session = " ".join(word for word in (row.get("session", ""), f"seed {run.seed}") if word)
+                ours = row["method"] == run.method
+                hashes = {key: about[key] for key in ("settings_sha256", "weights_sha256")} if ours else {}
+                rows.append({**row, "task": run.task, "seed": run.seed, "session": session, **hashes})
+    return rows, runs
+
+
+def write_tables(study: Study, place: Place) -> list[dict[str, Any]]:
+    """results.csv, .json, .md and .tex in the folder of the study; returns the rows. Nothing, where no run is done."""
+    rows, runs = gather(study, place)
+    if not rows:
+        return rows
+    tasks = {task: [row for row in rows if row["task"] == task] for task in study.tasks}
+    tasks = {task: some for task, some in tasks.items() if some}
+    summaries = {task: summarise(some) for task, some in tasks.items()}
+    ours = next(iter(study.methods))
+    comparisons = {task: compare_runs(some, ours, _others(some, ours)) for task, some in tasks.items()}
+    more = {
+        "study": {"name": study.name, "data": study.data, "seeds": study.seeds, "budget": study.budget},
+        "tasks": {task: {"summary": summaries[task], "comparisons": comparisons[task]} for task in tasks},
+        "runs": runs,
+    }
+    write_scores(rows, place.output_dir / "results.csv", place.output_dir / "results.json", more=strict(more))
+    write_whole(place.output_dir / "results.md", as_markdown(study, summaries, comparisons))
+    write_whole(place.output_dir / "results.tex", as_latex(summaries))
+    return rows
+
+
+def _others(rows: Sequence[Row], ours: str) -> list[str]:
+    return [method for method in dict.fromkeys(str(row["method"]) for row in rows) if method != ours]
+
+
+def as_markdown(study: Study, summaries: Mapping[str, Any], comparisons: Mapping[str, Any]) -> str:
+    seeds = ", ".join(map(str, study.seeds))
+    budget = ", ".join(f"{key} {value}" for key, value in study.budget.items())
+    parts = [f"# {study.name}\n", f"Seeds {seeds}; alike for all: {budget}.\n"]
+    for task, summary in summaries.items():
+        parts += [f"## {task}\n", format_table(summary)]
+        tested = [c for c in comparisons[task] if (c["protocol"], c["region"]) == ("volume", "brain")]
+        parts.append(format_comparisons([c for c in tested if c["metric"] in ("psnr", "ssim")]))
+    return "\n".join(parts)
+
+
+def as_latex(summaries: Mapping[str, Sequence[Row]]) -> str:
+    """One table, methods by tasks, protocol volume in the brain; the best of each column in bold (booktabs)."""
+    methods = dict.fromkeys(str(entry["method"]) for summary in summaries.values() for entry in summary)
+    columns = [(task, metric) for task in summaries for metric in IN_LATEX]
+    means = {
+        (str(entry["method"]), task, metric): number(entry[metric]["mean"])
+        for task, summary in summaries.items()
+        for entry in summary
+        if (entry["protocol"], entry["region"]) == ("volume", "brain")
+        for metric in IN_LATEX
+    }
+    best = {}
+    for column in columns:
+        values = [value for (_, *place), value in means.items() if tuple(place) == column and value == value]
+        best[column] = (min if column[1] in LOWER_IS_BETTER else max)(values, default=None)
+    head = " & ".join(f"\\multicolumn{{{len(IN_LATEX)}}}{{c}}{{{_escaped(task)}}}" for task in summaries)
+    lines = [f"\\begin{{tabular}}{{l{'r' * len(columns)}}}", "\\toprule", f" & {head} \\\\"]
+    lines += [" & ".join(["method", *(LABELS[metric] for _, metric in columns)]) + " \\\\", "\\midrule"]
+    for method in methods:
+        cells = [_escaped(method)]
+        for column in columns:
+            value = means.get((method, *column))
+            cell = figure(value, DIGITS[column[1]])
+            cells.append(f"\\textbf{{{cell}}}" if value is not None and value == best[column] else cell)
+        lines.append(" & ".join(cells) + " \\\\")
+    return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", ""])
+
+
+def _escaped(text: str) -> str:
+    return text.replace("->", "$\\to$").replace("&", "\\&").replace("_", "\\_").replace("%", "\\%")

@@ -58,7 +58,7 @@ def is_done(run: Run, study: Study, place: Place) -> bool:
 
 def settings_hash(run: Run, study: Study, place: Place) -> str:
     """Of everything that the run's scores follow from, but for the data and the machine."""
-    files = [file_hash(path) for path in _configs(run, study, place)]
+    files = [file_hash(path) for path in configs_of(run, study, place.bundle / "configs")]
     words = [__version__, files, _overrides(run, study), study.data]
     return hashlib.sha256(json.dumps(words, sort_keys=True).encode()).hexdigest()
 
@@ -72,7 +72,7 @@ def train_and_score(run: Run, study: Study, place: Place, device: str | None = N
     folder = place.of(run)
     folder.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
-    configs, overrides = _configs(run, study, place), _overrides(run, study)
+    configs, overrides = configs_of(run, study, place.bundle / "configs"), _overrides(run, study)
     overrides |= {"bundle_root": str(place.bundle), "dataset_dir": str(place.dataset_dir), "output_dir": str(folder)}
     overrides |= {"datalist_path": str(place.datalist(run))}
     if device is not None:
@@ -94,9 +94,10 @@ def train_and_score(run: Run, study: Study, place: Place, device: str | None = N
     write_whole(folder / DONE, json.dumps(told, indent=1) + "\n")
 
 
-def _configs(run: Run, study: Study, place: Place) -> list[Path]:
+def configs_of(run: Run, study: Study, folder: Path) -> list[Path]:
+    """Files in `folder`, each laid over those before it."""
     names = ["train.json", *study.configs, *study.tasks[run.task], *study.methods[run.method].configs]
-    return [place.bundle / "configs" / name for name in names]
+    return [folder / name for name in names]
 
 
 def _overrides(run: Run, study: Study) -> dict[str, Any]:

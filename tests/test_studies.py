@@ -12,13 +12,15 @@ from hmf_networks.outputs.failure import SubjectsFailed
 from hmf_networks.studies import compare as comparing
 from hmf_networks.studies import runs as running
 from hmf_networks.studies.figures import draw_boxes, draw_panel
-from hmf_networks.studies.runs import Place, settings_hash
+from hmf_networks.studies.runs import Place, scores_folder, settings_hash
 from hmf_networks.studies.study import Method, Run, Study, read_study, runs_of
 from hmf_networks.studies.tables import write_tables
 
 CONFIGS = bundle_root() / "configs"
 SHIPPED = sorted(path.stem for path in (CONFIGS / "studies").glob("*.json"))
-STUDY = Study("small", {}, [], {"A->B": [], "B->A": []}, {"ours": Method([], {}), "theirs": Method([], {})}, [0, 1], {})
+STUDY = Study(
+    "small", {}, [], {"A->B": [], "B->A": []}, {"ours": Method([], {}), "theirs": Method([], {})}, [0, 1], {}, {}
+)
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -62,20 +64,37 @@ def place(tmp_path):
     return Place(bundle_root(), tmp_path / "scans", tmp_path / "study")
 
 
+KEYS = ("method", "subject", "protocol", "region", "session", "psnr", "ssim", "ms_ssim", "nmse", "mae", "input_psnr")
+LOST = 3.0  # dB under every condition
+
+
 def finished(run: Run, study: Study, place: Place, _device: object = None, *, better: float = 1.0) -> None:
     """What a run leaves, with scores by formula: ours is `better` dB above theirs."""
-    folder = place.of(run)
-    folder.mkdir(parents=True)
-    with (folder / "scores.csv").open("w", newline="") as file:
-        keys = ["method", "subject", "protocol", "region", "session", "psnr", "ssim", "ms_ssim", "nmse", "mae"]
-        writer = csv.DictWriter(file, keys)
-        writer.writeheader()
-        for subject in range(8):
-            psnr = 20 + subject + 0.25 * run.seed + better * (run.method == "ours")
-            row = {"method": run.method, "subject": subject, "protocol": "volume", "region": "brain", "session": ""}
-            writer.writerow(row | {"psnr": psnr, "ssim": psnr / 40, "ms_ssim": psnr / 40, "nmse": 1 / psnr, "mae": 0})
+    for condition in ("", *study.conditions):
+        folder = scores_folder(place.of(run), condition)
+        folder.mkdir(parents=True)
+        with (folder / "scores.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, KEYS)
+            writer.writeheader()
+            for subject in range(8):
+                psnr = 20 + subject + 0.25 * run.seed + better * (run.method == "ours") - LOST * (condition != "")
+                row = {"method": run.method, "subject": subject, "protocol": "volume", "region": "brain", "session": ""}
+                row |= {"psnr": psnr, "ssim": psnr / 40, "ms_ssim": psnr / 40, "nmse": 1 / psnr, "mae": 0}
+                writer.writerow(row | ({"input_psnr": 17.5} if condition else {}))
     hashes = {"settings_sha256": settings_hash(run, study, place), "weights_sha256": "0" * 64}
-    (folder / "run.json").write_text(json.dumps({**run._asdict(), **hashes}))
+    (place.of(run) / "run.json").write_text(json.dumps({**run._asdict(), **hashes}))
+
+
+def test_a_condition_has_a_table_of_its_own_and_tells_how_bad_the_input_was(place):
+    study = STUDY._replace(conditions={"severe motion": {"corruption#kind": "motion"}})
+    for run in runs_of(study):
+        finished(run, study, place)
+    write_tables(study, place)
+    told = json.loads((place.output_dir / "results.json").read_text())["tasks"]
+    clean, moved = (told[name]["summary"][0]["psnr"]["mean"] for name in ("A->B", "A->B, severe motion"))
+    assert clean - moved == pytest.approx(LOST)
+    text = (place.output_dir / "results.md").read_text()
+    assert text.count("The corrupted sources lie at 17.5 dB PSNR") == 2  # one for each task
 
 
 def test_the_mean_is_over_subjects_and_seeds_and_the_test_over_subjects(place):

@@ -14,7 +14,12 @@ def add_to(commands: Commands) -> None:
         epilog="docs/experiments.md tells what the shipped studies cost. pip install 'hmf-networks[compare]'.",
     )
     add = compare.add_argument
-    add("study", type=to_path, metavar="STUDY", help="smoke, simulated, brats2020, ixi, ablation, or a JSON file")
+    add(
+        "study",
+        type=to_path,
+        metavar="STUDY",
+        help="smoke, simulated, ablation, motion, brats2020, ixi, or a JSON file",
+    )
     add("--output", type=to_path, required=True, metavar="DIR", help="runs, results.csv, .json, .md, .tex and figures")
     add("--data", type=to_path, metavar="DIR", help="scans, in place of those that the study names")
     add("--bundle", type=to_path, metavar="DIR", help="folder of the bundle (default: the package's own)")

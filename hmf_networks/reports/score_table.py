@@ -62,6 +62,8 @@ class ScoreTable:
                 scores = volume_rows(prediction[0], sample["label"][0], record.get("region"))
                 who = {key: record[key] for key in ("target",) if key in record}
                 who |= {"subject": record["patient"], "session": record.get("session", "")}
+                if "input_psnr" in record:  # of sources that were corrupted on purpose
+                    who["input_psnr"] = round(float(record["input_psnr"]), 3)
                 self.rows += [{"method": method, **who, **row} for row in scores]
 
     def write(self, _engine: Engine) -> None:

@@ -23,11 +23,11 @@ Planes = Mapping[str, NDArray[np.float32]]
 def draw_figures(study: Study, place: Place, rows: Sequence[Row]) -> list[Path]:
     """box_<task>.png and panel_<task>_<subject>.png."""
     drawn = []
-    for task in study.tasks:
+    for task in dict.fromkeys(str(row["task"]) for row in rows):
         some = [row for row in rows if row["task"] == task]
-        if some:
-            drawn.append(place.output_dir / f"box_{file_name(task)}.png")
-            draw_boxes(some, drawn[-1], task)
+        drawn.append(place.output_dir / f"box_{file_name(task)}.png")
+        draw_boxes(some, drawn[-1], task)
+    for task in study.tasks:
         for subject, planes in _planes(study, place, task).items():
             drawn.append(place.output_dir / f"panel_{file_name(task)}_{subject}.png")
             draw_panel(planes, drawn[-1])

@@ -1,6 +1,7 @@
 """A run of a study: trained and scored by MONAI's own commands in processes of their own; what was stopped goes on.
 
 OUT/runs/<task>/<method>/seed-<n>/   models, scores.csv, planes, log.txt, and run.json once all is there
+    conditions/<name>/               scores.csv and planes of the same weights under a condition
 OUT/runs/<task>/datalist.json        the split, one for all methods and seeds
 """
 
@@ -42,6 +43,10 @@ def file_name(words: str) -> str:
     return re.sub(r"[^\w.+-]+", "_", words.replace("->", "_to_"))
 
 
+def scores_folder(folder: Path, condition: str) -> Path:
+    return folder / "conditions" / file_name(condition) if condition else folder
+
+
 def is_done(run: Run, study: Study, place: Place) -> bool:
     """True when it is there as the study has it.
 
@@ -59,7 +64,7 @@ def is_done(run: Run, study: Study, place: Place) -> bool:
 def settings_hash(run: Run, study: Study, place: Place) -> str:
     """Of everything that the run's scores follow from, but for the data and the machine."""
     files = [file_hash(path) for path in configs_of(run, study, place.bundle / "configs")]
-    words = [__version__, files, _overrides(run, study), study.data]
+    words = [__version__, files, _overrides(run, study), study.data, study.conditions]
     return hashlib.sha256(json.dumps(words, sort_keys=True).encode()).hexdigest()
 
 
@@ -85,7 +90,10 @@ def train_and_score(run: Run, study: Study, place: Place, device: str | None = N
     scoring = {"method": run.method, "kept_planes": NUM_KEPT}
     scoring |= {} if first else {"rivals": {}}  # those without a network are scored once
     evaluate = place.bundle / "configs" / "evaluate.json"
-    _command("evaluating", [configs[0], evaluate, *configs[1:]], overrides | scoring, folder)
+    configs = [configs[0], evaluate, *configs[1:]]
+    for condition, changes in {"": {}, **study.conditions}.items():
+        where = {"output_dir": str(scores_folder(folder, condition))}
+        _command("evaluating", configs, overrides | scoring | where | changes, folder)
     (models / "last.pt").unlink(missing_ok=True)  # three times the weights, of no more use
     about = json.loads((models / "model.json").read_text(encoding="utf-8"))
     told = {"task": run.task, "method": run.method, "seed": run.seed, "version": __version__}

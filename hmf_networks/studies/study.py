@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from hmf_networks.naming import unknown_word
 
-KEYS = ("_desc_", "data", "configs", "tasks", "methods", "seeds", "budget")
+KEYS = ("_desc_", "data", "configs", "tasks", "methods", "seeds", "budget", "conditions")
 SIMULATED = {"subjects": 16, "seed": 1, "spacing_mm": 2.0}  # of data that names no folder
 
 
@@ -29,6 +29,7 @@ class Study(NamedTuple):
         methods: name -> overlays and overrides of its own.
         seeds: of each a run.
         budget: config keys that are alike for all: epochs, slices, batch, learning rate.
+        conditions: name -> config keys of a further scoring of the same weights, e.g. on corrupted sources.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Study(NamedTuple):
     methods: dict[str, Method]
     seeds: list[int]
     budget: dict[str, Any]
+    conditions: dict[str, dict[str, Any]]
 
 
 class Run(NamedTuple):
@@ -80,6 +82,7 @@ def read_study(path: Path, configs: Path) -> Study:
         methods,
         [int(seed) for seed in page.get("seeds", [0])],
         dict(page.get("budget", {})),
+        {name: dict(changes) for name, changes in page.get("conditions", {}).items()},
     )
     for overlay in _overlays(study):
         if not (configs / overlay).is_file():

@@ -2,9 +2,11 @@
 
 import csv
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from hmf_networks.atomic import write_whole
 from hmf_networks.reports.comparison import compare_runs, format_comparisons
 from hmf_networks.reports.table import (
@@ -18,11 +20,12 @@ from hmf_networks.reports.table import (
     summarise,
     write_scores,
 )
-from hmf_networks.studies.runs import DONE, Place, is_done
+from hmf_networks.studies.runs import DONE, Place, is_done, scores_folder
 from hmf_networks.studies.study import Study, runs_of
 
 IN_LATEX = ("psnr", "ssim", "nmse")
 LOWER_IS_BETTER = ("nmse", "mae")
+HASHES = ("settings_sha256", "weights_sha256")
 
 
 def gather(study: Study, place: Place) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -34,12 +37,13 @@ def gather(study: Study, place: Place) -> tuple[list[dict[str, Any]], list[dict[
         folder = place.of(run)
         about = json.loads((folder / DONE).read_text(encoding="utf-8"))
         runs.append(about)
-        with (folder / "scores.csv").open(encoding="utf-8", newline="") as file:
-            for row in csv.DictReader(file):
-                session = " ".join(word for word in (row.get("session", ""), f"seed {run.seed}") if word)
-                ours = row["method"] == run.method
-                hashes = {key: about[key] for key in ("settings_sha256", "weights_sha256")} if ours else {}
-                rows.append({**row, "task": run.task, "seed": run.seed, "session": session, **hashes})
+        for condition in ("", *study.conditions):
+            task = f"{run.task}, {condition}" if condition else run.task
+            with (scores_folder(folder, condition) / "scores.csv").open(encoding="utf-8", newline="") as file:
+                for row in csv.DictReader(file):
+                    session = " ".join(word for word in (row.get("session", ""), f"seed {run.seed}") if word)
+                    hashes = {key: about[key] for key in HASHES} if row["method"] == run.method else {}
+                    rows.append({**row, "task": task, "seed": run.seed, "session": session, **hashes})
     return rows, runs
 
 
@@ -48,8 +52,8 @@ def write_tables(study: Study, place: Place) -> list[dict[str, Any]]:
     rows, runs = gather(study, place)
     if not rows:
         return rows
-    tasks = {task: [row for row in rows if row["task"] == task] for task in study.tasks}
-    tasks = {task: some for task, some in tasks.items() if some}
+    names = [f"{task}, {c}" if c else task for task in study.tasks for c in ("", *study.conditions)]
+    tasks = {name: some for name in names if (some := [row for row in rows if row["task"] == name])}
     summaries = {task: summarise(some) for task, some in tasks.items()}
     ours = next(iter(study.methods))
     comparisons = {task: compare_runs(some, ours, _others(some, ours)) for task, some in tasks.items()}
@@ -59,7 +63,8 @@ def write_tables(study: Study, place: Place) -> list[dict[str, Any]]:
         "runs": runs,
     }
     write_scores(rows, place.output_dir / "results.csv", place.output_dir / "results.json", more=strict(more))
-    write_whole(place.output_dir / "results.md", as_markdown(study, summaries, comparisons))
+    inputs = {task: input_psnr(some) for task, some in tasks.items()}
+    write_whole(place.output_dir / "results.md", as_markdown(study, summaries, comparisons, inputs))
     write_whole(place.output_dir / "results.tex", as_latex(summaries))
     return rows
 
@@ -68,12 +73,21 @@ def _others(rows: Sequence[Row], ours: str) -> list[str]:
     return [method for method in dict.fromkeys(str(row["method"]) for row in rows) if method != ours]
 
 
-def as_markdown(study: Study, summaries: Mapping[str, Any], comparisons: Mapping[str, Any]) -> str:
+def input_psnr(rows: Sequence[Row]) -> float:
+    """Of sources that were corrupted, how far they are from what they were; nan where none was."""
+    return float(np.mean([number(row.get("input_psnr")) for row in rows]))
+
+
+def as_markdown(
+    study: Study, summaries: Mapping[str, Any], comparisons: Mapping[str, Any], inputs: Mapping[str, float]
+) -> str:
     seeds = ", ".join(map(str, study.seeds))
     budget = ", ".join(f"{key} {value}" for key, value in study.budget.items())
     parts = [f"# {study.name}\n", f"Seeds {seeds}; alike for all: {budget}.\n"]
     for task, summary in summaries.items():
         parts += [f"## {task}\n", format_table(summary)]
+        if not math.isnan(inputs[task]):
+            parts.append(f"The corrupted sources lie at {inputs[task]:.1f} dB PSNR of what they were.\n")
         tested = [c for c in comparisons[task] if (c["protocol"], c["region"]) == ("volume", "brain")]
         parts.append(format_comparisons([c for c in tested if c["metric"] in ("psnr", "ssim")]))
     return "\n".join(parts)

@@ -171,9 +171,22 @@ def test_linear_attention_is_attention_with_a_kernel_that_factorises():
 def test_random_features_estimate_the_exponential_kernel():
     attend = TokenPerformer(4, 64)
     attend.directions = torch.randn(20_000, 64)
-    query, key = 0.15 * torch.randn(6, 64), 0.15 * torch.randn(6, 64)
-    estimate = attend._features(query) @ attend._features(key).T
-    torch.testing.assert_close(estimate, torch.exp(query @ key.T), rtol=0.25, atol=0)
+    query, key = 0.15 * torch.randn(1, 6, 64), 0.15 * torch.randn(1, 6, 64)
+    estimate = attend._features(query, over=(2,)) @ attend._features(key, over=(1, 2)).transpose(1, 2)
+    shares = estimate / estimate.sum(dim=2, keepdim=True)  # what attention makes of it
+    torch.testing.assert_close(shares, (query @ key.transpose(1, 2)).softmax(dim=2), rtol=0.25, atol=0)
+
+
+def test_ptnet_stays_finite_in_half_precision():
+    network = PTNet(in_channels=2, width=16, num_layers=1)
+    with torch.autocast("cpu", torch.float16):
+        made = network(plane(1, 64, 64))
+    assert made.isfinite().all()
+
+
+def test_inr_ecgan_learns_from_one_plane_at_a_time():
+    network = GENERATORS["INR-ECGAN"](in_channels=2, out_channels=1).train()
+    assert network(plane(1, 64, 64)).isfinite().all()
 
 
 def test_position_codes_tell_every_place_apart():

@@ -300,11 +300,13 @@ def test_a_resume_with_another_batch_trains_all_epochs_that_are_left(tmp_path):
     assert run.trainer.state.iteration == 4
 
 
-def test_a_resume_draws_anew_what_is_random_in_the_data(tmp_path):
-    first = Run(tmp_path, [1], max_epochs=1)
-    again = Run(tmp_path, [1, 2], resume=True, max_epochs=2)
+def test_a_resume_draws_what_would_have_been_drawn_without_the_stop(tmp_path):
+    first = Run(tmp_path / "stopped", [1], max_epochs=1)
+    again = Run(tmp_path / "stopped", [1, 2], resume=True, max_epochs=2)
+    whole = Run(tmp_path / "whole", [1, 2], max_epochs=2)
     assert len(first.drawn) == len(again.drawn) == 6
     assert not set(first.drawn) & set(again.drawn)
+    assert [*first.drawn, *again.drawn] == whole.drawn
 
 
 def test_resuming_a_finished_run_says_that_it_is_finished(tmp_path, caplog):

@@ -131,6 +131,15 @@ def test_a_patient_is_corrupted_alike_by_every_method_and_unlike_others(kind):
     assert not torch.equal(one, other)
 
 
+@pytest.mark.parametrize("level", range(1, LEVELS + 1))
+def test_a_thick_slice_lies_where_the_thin_one_lay(level):
+    one = torch.full((1, 4, 4, 31), -1.0)
+    one[..., 15] = 1
+    profile = (CorruptSourcesd(kind="thick", level=level)({"image": one})["image"][0, 0, 0] + 1).numpy() / 2
+    assert profile @ np.arange(31) / profile.sum() == pytest.approx(15)
+    assert profile.sum() == pytest.approx(1, abs=1e-6)
+
+
 def test_air_stays_air_under_noise_and_shading():
     for kind in ("noise", "bias"):
         image = volume()

@@ -203,7 +203,7 @@ def test_feature_maps_are_matched_layer_by_layer():
     image, target = (torch.stack([one[name] for one in data]) for name in ("image", "label"))
     with torch.no_grad():
         real, made = (judge(torch.cat([image, y], dim=1))[0] for y in (target, generator(image)))
-    assert output["side_loss"] == pytest.approx(4 * (real - made).abs().mean().item(), rel=1e-5)
+    assert output["side_loss"] == pytest.approx(4 * (real - made).abs().mean().item(), rel=1e-5)  # of its one layer
     with pytest.raises(ValueError, match="set adversarial_weight above 0"):
         trainer_of(slices(), generator, judge, adversarial_weight=0.0, feature_matching_weight=1.0)
 

@@ -83,7 +83,7 @@ class PyramidHead(nn.Module):
         super().__init__()
         last = in_channels[-1]
         self.pools = nn.ModuleList(
-            nn.Sequential(nn.AdaptiveAvgPool2d(size), *_conv_norm(last, channels, 1, 1), nn.ReLU()) for size in POOLS
+            nn.Sequential(nn.AdaptiveAvgPool2d(size), _pooled_conv(last, channels, size), nn.ReLU()) for size in POOLS
         )
         self.join_pools = _conv_relu(last + len(POOLS) * channels, channels, 3)
         self.lateral = nn.ModuleList(_conv_relu(size, channels, 1) for size in in_channels[:-1])
@@ -126,6 +126,13 @@ class LocalImplicitFunction(nn.Module):
                 answer = self.mlp(torch.cat([nearest, where.expand(len(nearest), -1, -1, -1)], dim=-1))
                 image = image + (row_areas[r].unsqueeze(-1) * column_areas[q]).unsqueeze(-1) * answer
         return torch.tanh(image).permute(0, 3, 1, 2).to(features.dtype)
+
+
+def _pooled_conv(in_channels: int, out_channels: int, size: int) -> nn.Module:
+    """A single cell has no spread to be normalised by, where the batch is one plane."""
+    if size == 1:
+        return nn.Conv2d(in_channels, out_channels, 1)
+    return nn.Sequential(*_conv_norm(in_channels, out_channels, 1, 1))
 
 
 def _spacing(places: Tensor) -> float:

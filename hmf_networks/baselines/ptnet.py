@@ -14,7 +14,6 @@ from torch import Tensor, nn
 NUM_LAYERS, NUM_HEADS, MLP_RATIO = 9, 4, 2  # of a trunk
 LOCAL_TRUNK, GLOBAL_TRUNK = 8, 16  # widths, in `width`: 256 and 512
 FIRST_PATCH, PATCH = 7, 3  # side of the neighbourhoods that become tokens
-LARGEST_EXPONENT = 20.0  # a safeguard: beyond it a single token would outweigh all others
 
 
 class PTNet(nn.Module):
@@ -134,21 +133,28 @@ class TokenPerformer(nn.Module):
         """(B, C, H, W) -> (B, channels, H / stride, W / stride)."""
         tokens = self.norm_tokens(neighbourhoods(x, patch, stride))
         key, query, value = self.key_query_value(tokens).chunk(3, dim=-1)  # B L D
-        attended = value + self.project(linear_attention(self._features(query), self._features(key), value))
+        attended = value + self.project(self._attended(query, key, value))
         tokens = attended + self.mlp(self.norm(attended))
         return tokens.transpose(1, 2).unflatten(2, (x.shape[2] // stride, x.shape[3] // stride))
 
-    def _features(self, x: Tensor) -> Tensor:
-        x = x.float()
-        exponent = F.linear(x, self.directions) - x.square().sum(-1, keepdim=True) / 2  # B L M
-        return torch.exp(exponent.clamp(max=LARGEST_EXPONENT)) / math.sqrt(len(self.directions))
+    def _attended(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """In float32: a sum of exponentials leaves the range of float16."""
+        with torch.autocast(query.device.type, enabled=False):
+            queries = self._features(query.float(), over=(2,))  # a factor of a query cancels, and one of all keys
+            keys = self._features(key.float(), over=(1, 2))
+            return linear_attention(queries, keys, value.float()).to(value.dtype)
+
+    def _features(self, x: Tensor, over: tuple[int, ...]) -> Tensor:
+        """exp(w x - |x|^2 / 2) / sqrt(M), but for the largest exponent over these axes: B L D -> B L M."""
+        exponent = F.linear(x, self.directions.float()) - x.square().sum(-1, keepdim=True) / 2
+        return torch.exp(exponent - exponent.amax(dim=over, keepdim=True)) / math.sqrt(len(self.directions))
 
 
 def linear_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """sum_j (q_i k_j) v_j / sum_j q_i k_j for every i: (B, L, M), (B, L, M), (B, L, D) -> (B, L, D)."""
-    summed = torch.einsum("blm,bld->bmd", key, value.float())
+    summed = torch.einsum("blm,bld->bmd", key, value)
     norm = torch.einsum("blm,bm->bl", query, key.sum(dim=1)).unsqueeze(-1)
-    return (torch.einsum("blm,bmd->bld", query, summed) / (norm + 1e-8)).to(value.dtype)
+    return torch.einsum("blm,bmd->bld", query, summed) / norm.clamp(min=torch.finfo(norm.dtype).tiny)
 
 
 def neighbourhoods(x: Tensor, patch: int, stride: int) -> Tensor:

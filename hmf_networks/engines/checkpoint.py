@@ -45,7 +45,13 @@ class TrainingCheckpoint:
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.STARTED, self.load if self.resume else self.set_aside)
+        engine.add_event_handler(Events.EPOCH_STARTED, self.draw_anew)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
+
+    def draw_anew(self, engine: Engine) -> None:
+        """What is random in the data follows from seed and epoch: so it is the same after a stop as without one."""
+        drawn_from = torch.initial_seed() + EPOCH_STRIDE * (engine.state.epoch - 1)
+        set_rnd(getattr(engine.state.dataloader, "dataset", None), drawn_from)
 
     def set_aside(self, _engine: Engine) -> None:
         """Move the files of an earlier run to `earlier-1`, `earlier-2`, ...: nothing is overwritten."""
@@ -95,8 +101,6 @@ class TrainingCheckpoint:
             self.evaluator.state.best_metric_epoch = progress["best_metric_epoch"]
         if is_first_process():  # the state is its own; the others go on with draws of theirs
             torch.set_rng_state(content["random_state"])
-        drawn_from = torch.initial_seed() + EPOCH_STRIDE * engine.state.epoch
-        set_rnd(getattr(engine.state.dataloader, "dataset", None), drawn_from)  # or epoch 1 is drawn again
         logger.info("resumed from %s after epoch %d", self.path, engine.state.epoch)
         if engine.state.max_epochs is not None and engine.state.epoch >= engine.state.max_epochs:
             logger.warning("all %d epochs are done; raise flat_epochs or decay_epochs", engine.state.max_epochs)

@@ -47,7 +47,7 @@ def with_motion(plane: Plane, rng: np.random.Generator, severity: Severity, pixe
 
 
 def moved_kspace(plane: Plane, rng: np.random.Generator, severity: Severity, pixel_mm: float, axis: int) -> Plane:
-    """Lines along `axis`, read segment by segment, each from another pose; those in the middle from the first."""
+    """Lines along `axis`, read segment by segment, each from another pose; those in the middle unmoved."""
     still = kspace(plane)
     lines = plane.shape[axis]
     num_poses = int(rng.integers(NUM_POSES[0], NUM_POSES[1] + 1))

@@ -1,7 +1,6 @@
 """What the methods of a study cost, in one run: Table 3 of the paper, with scans counted and dead weights told."""
 
 import multiprocessing
-import resource
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -76,15 +75,14 @@ def _timed(network: nn.Module, planes: torch.Tensor, repeats: int) -> tuple[floa
     """Seconds of a call, the least of several, and bytes that it took beyond what was there."""
     is_cuda = planes.is_cuda
     before = _in_use(is_cuda)
-    if is_cuda:
-        torch.cuda.reset_peak_memory_stats()
+    _forget_peak(is_cuda)
     network(planes)
+    peak = torch.cuda.max_memory_allocated() if is_cuda else _status_kib("VmHWM") * 1024
     least = float("inf")
     for _ in range(repeats):
         start = _now(is_cuda)
         network(planes)
         least = min(least, _now(is_cuda) - start)
-    peak = torch.cuda.max_memory_allocated() if is_cuda else 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return least, max(peak - before, 0)
 
 
@@ -97,8 +95,21 @@ def _now(is_cuda: bool) -> float:
 def _in_use(is_cuda: bool) -> int:
     if is_cuda:
         return torch.cuda.memory_allocated()
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    return pages * resource.getpagesize()
+    return _status_kib("VmRSS") * 1024
+
+
+def _forget_peak(is_cuda: bool) -> None:
+    """A process begins with the peak of the one that started it."""
+    if is_cuda:
+        torch.cuda.reset_peak_memory_stats()
+    else:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
+def _status_kib(key: str) -> int:
+    """Of Linux; "VmRSS" is in memory now, "VmHWM" was at most."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(key))
 
 
 def as_table(costs: dict[str, Cost]) -> str:

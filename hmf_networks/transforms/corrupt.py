@@ -56,8 +56,11 @@ def blurred(volume: Volume, _rng: np.random.Generator, level: int, spacing_mm: S
 
 
 def thick(volume: Volume, _rng: np.random.Generator, level: int, spacing_mm: Spacing) -> Volume:
-    """Averaged across the planes over a box."""
-    return ndimage.uniform_filter1d(volume, 1 + max(1, round(THICKER_MM * level / spacing_mm[2])), axis=2)
+    """Averaged across the planes over a box about each; its ends count by how much of them lies in it."""
+    reach = THICKER_MM * level / spacing_mm[2] / 2  # planes on either side, beyond half of one
+    whole = int(reach)
+    weights = np.array([reach - whole, *[1.0] * (2 * whole + 1), reach - whole])
+    return ndimage.convolve1d(volume, weights / weights.sum(), axis=2, mode="constant")
 
 
 def with_gaps(volume: Volume, rng: np.random.Generator, level: int, _spacing_mm: Spacing) -> Volume:

@@ -11,10 +11,10 @@ from hmf_networks.engines.bundle_run import keys_of
 from hmf_networks.outputs.failure import SubjectsFailed
 from hmf_networks.studies import compare as comparing
 from hmf_networks.studies import runs as running
-from hmf_networks.studies.figures import draw_boxes, draw_panel
+from hmf_networks.studies.figures import draw_boxes, draw_panel, drops
 from hmf_networks.studies.runs import Place, scores_folder, settings_hash
 from hmf_networks.studies.study import Method, Run, Study, read_study, runs_of
-from hmf_networks.studies.tables import write_tables
+from hmf_networks.studies.tables import powerless, write_tables
 
 CONFIGS = bundle_root() / "configs"
 SHIPPED = sorted(path.stem for path in (CONFIGS / "studies").glob("*.json"))
@@ -29,7 +29,7 @@ def test_a_shipped_study_sets_keys_that_there_are(name):
     known = keys_of([CONFIGS / "train.json"])
     assert next(iter(study.methods)) == "HMF-MambaINR"
     for overrides in (study.budget, *(method.overrides for method in study.methods.values())):
-        assert {key for key in overrides if "network_def#" not in key} <= known
+        assert {key.partition("#")[0] for key in overrides} <= known | {"plain_unet"}
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -43,7 +43,20 @@ def test_a_budget_is_the_same_for_all_methods(name):
     ("page", "told"),
     [
         ({"tasks": {"A": []}, "methods": {"ours": []}, "seed": [1]}, "unknown key 'seed'.*did you mean 'seeds'"),
-        ({"tasks": {}, "methods": {"ours": []}}, "tasks must name at least one"),
+        ({"tasks": {}, "methods": {"ours": []}}, "must name at least one"),
+        ({"tasks": {"A": []}, "methods": {"ours": []}, "seeds": 3}, "seeds must be a list of whole numbers"),
+        ({"tasks": {"A": []}, "methods": {"ours": []}, "seeds": []}, "seeds must be a list of whole numbers"),
+        ({"tasks": {"A": []}, "methods": {"ours": []}, "budget": None}, "budget must be an object"),
+        ({"tasks": {"A": []}, "methods": {"ours": {"sets": {}}}}, "unknown key of ours 'sets'.*did you mean 'set'"),
+        ({"tasks": {"A": 3}, "methods": {"ours": []}}, "A must be a list of overlays"),
+        ({"tasks": {"A": []}, "methods": {"ours": []}, "data": {"subject": 3}}, "did you mean 'subjects'"),
+        ({"tasks": {"A->B": [], "A_to_B": []}, "methods": {"ours": []}}, "would share a folder"),
+        ({"tasks": {"A": []}, "methods": {"..": []}}, "'..' is no name"),
+        (
+            {"tasks": {"A": []}, "methods": {"ours": []}, "conditions": {"x": {"corruption#levl": 5}}},
+            "corruption#level",
+        ),
+        ([1], "a study must be an object"),
         ({"tasks": {"A": "tasks/none.json"}, "methods": {"ours": []}}, "none.json is not there"),
     ],
 )
@@ -153,7 +166,7 @@ def test_runs_of_another_study_are_neither_mixed_in_nor_lost(place):
         finished(run, STUDY, place)
     longer = STUDY._replace(budget={"flat_epochs": 99})
     place.dataset_dir.mkdir()
-    with pytest.raises(ValueError, match="is of another study or version; name another --output"):
+    with pytest.raises(ValueError, match="is of another study, data or version; name another --output"):
         comparing.compare(longer, place.bundle, place.output_dir, data=place.dataset_dir)
 
 
@@ -172,8 +185,53 @@ def test_a_run_that_fails_is_named_and_the_others_are_done(place, monkeypatch, c
 
 
 def test_what_a_command_says_last_is_what_is_told_of_its_failure(tmp_path):
-    with pytest.raises(RuntimeError, match=r"training ended with 1: .*--flat_epoch\b.*log.txt"):
-        running._command("training", [CONFIGS / "train.json"], {"flat_epoch": 3}, tmp_path)
+    with pytest.raises(RuntimeError, match=r"training ended with 1: .*nowhere does not exist.*log.txt"):
+        running._command("training", [CONFIGS / "train.json"], {"dataset_dir": "/nowhere"}, tmp_path)
+
+
+def test_nothing_is_begun_twice_nor_by_two(place, monkeypatch):
+    from filelock import FileLock
+
+    place.dataset_dir.mkdir()
+    place.output_dir.mkdir()
+    monkeypatch.setattr(comparing, "train_and_score", finished)
+    with FileLock(place.output_dir / ".lock"), pytest.raises(ValueError, match="another process works in it"):
+        comparing.compare(STUDY, place.bundle, place.output_dir, data=place.dataset_dir)
+
+
+def test_other_scans_are_not_mixed_in(place, monkeypatch):
+    monkeypatch.setattr(comparing, "train_and_score", finished)
+    place.dataset_dir.mkdir()
+    comparing.compare(STUDY, place.bundle, place.output_dir, data=place.dataset_dir)
+    more = STUDY._replace(seeds=[0, 1, 2])
+    comparing.compare(more, place.bundle, place.output_dir, data=place.dataset_dir)  # a seed more may come
+    (place.dataset_dir / "scan.nii.gz").touch()
+    with pytest.raises(ValueError, match="is of another study, data or version"):
+        comparing.compare(more, place.bundle, place.output_dir, data=place.dataset_dir)
+
+
+def test_a_run_that_was_begun_otherwise_does_not_go_on(place):
+    run = next(runs_of(STUDY))
+    place.of(run).mkdir(parents=True)
+    (place.of(run) / "settings.json").write_text(json.dumps({"settings_sha256": "of another learning rate"}))
+    with pytest.raises(ValueError, match="is of another study"):
+        running.is_done(run, STUDY, place)
+
+
+def test_significance_that_no_score_could_reach_is_told():
+    tested = [{"p": 0.01, "num_subjects": 8}] * 20
+    assert powerless(tested) == "With 8 subjects and 20 tests no p Holm can fall below 0.16.\n"
+    assert powerless(tested[:2]) == ""
+
+
+def test_levels_become_curves_that_begin_at_clean():
+    conditions = {f"noise {n}": {"corruption#kind": "noise", "corruption#level": n} for n in (3, 1)}
+    conditions["mild"] = {"corruption#kind": "motion", "corruption#level": "mild"}
+    study = STUDY._replace(conditions=conditions)
+    place = {"subject": "1", "protocol": "volume", "region": "brain", "method": "ours"}
+    tables = {"A->B": 20.0, "A->B, noise 1": 18.0, "A->B, noise 3": 12.0, "A->B, mild": 15.0}
+    rows = [{**place, "task": task, "psnr": psnr} for task, psnr in tables.items()]
+    assert drops(study, "A->B", rows) == {"noise": {"ours": [(0, 20.0), (1, 18.0), (3, 12.0)]}}
 
 
 @pytest.mark.slow
@@ -184,8 +242,12 @@ def test_a_study_runs_from_nothing_to_a_figure(tmp_path):
         "data": {"subjects": 4, "seed": 1, "spacing_mm": 4.0},
         "configs": ["quickstart.json"],
         "tasks": {"T1+FLAIR->T2": "tasks/brats_t1_flair_to_t2.json"},
-        "methods": {"HiNet": {"configs": ["networks/hinet.json"], "set": {"network_def#width": 4}}},
+        "methods": {
+            "Hi-Net, small": {"configs": ["networks/hinet.json"], "set": {"network_def#width": 4}},
+            "U-Net": {"configs": ["networks/unet.json"], "set": {"plain_unet#features": [8, 8, 8, 8, 8, 8]}},
+        },
         "budget": small,
+        "conditions": {"noise 5": {"corruption#kind": "noise", "corruption#level": 5}},
     }
     path = tmp_path / "mine.json"
     path.write_text(json.dumps(page))
@@ -193,8 +255,11 @@ def test_a_study_runs_from_nothing_to_a_figure(tmp_path):
     written = {file.name for file in (tmp_path / "out").iterdir()}
     assert {"results.csv", "results.json", "results.md", "results.tex", "box_T1+FLAIR_to_T2.png"} <= written
     told = json.loads((tmp_path / "out" / "results.json").read_text())
-    methods = [entry["method"] for entry in told["tasks"]["T1+FLAIR->T2"]["summary"] if entry["region"] == "brain"]
-    assert set(methods) == {"HiNet", "voxelwise linear", "copy of the last source"}
+    trivial = {"voxelwise linear", "copy of the last source"}
+    for task, without_network in (("T1+FLAIR->T2", trivial), ("T1+FLAIR->T2, noise 5", set())):
+        methods = {entry["method"] for entry in told["tasks"][task]["summary"] if entry["region"] == "brain"}
+        assert methods >= {"Hi-Net, small", "U-Net"} | without_network
+    assert all(isinstance(row["psnr"], float | str) for row in told["rows"])
     assert not list((tmp_path / "out").rglob("last.pt"))
     assert [name for name in written if name.startswith("panel_")]
 

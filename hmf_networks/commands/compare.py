@@ -11,7 +11,7 @@ def add_to(commands: Commands) -> None:
         "compare",
         help="train and score methods alike, into tables and figures",
         description="Run what is missing of a study: data x tasks x methods x seeds. What is done is kept.",
-        epilog="docs/experiments.md tells what the shipped studies cost. pip install 'hmf-networks[compare]'.",
+        epilog="docs/experiments.md tells what the shipped studies are. pip install 'hmf-networks[compare]'.",
     )
     add = compare.add_argument
     add(

@@ -11,7 +11,9 @@ from scipy.stats import wilcoxon
 MIN_SUBJECTS = 6  # with five, even five wins out of five are p = 0.0625
 
 
-def compare_runs(rows: Sequence[Row], run: str, others: Iterable[str]) -> list[dict[str, Any]]:
+def compare_runs(
+    rows: Sequence[Row], run: str, others: Iterable[str], metrics: Sequence[str] = METRICS
+) -> list[dict[str, Any]]:
     """`run` against each other method, per protocol, region and metric, on the subjects that both have.
 
     Returns [{"run", "against", "protocol", "region", "metric", "num_subjects", "median_difference", "p",
@@ -26,7 +28,7 @@ def compare_runs(rows: Sequence[Row], run: str, others: Iterable[str]) -> list[d
         {"run": run, "against": other, "protocol": protocol, "region": region, "metric": metric, **outcome}
         for other in others
         for (protocol, region), methods in groups.items()
-        for metric in METRICS
+        for metric in metrics
         if (outcome := _paired(methods.get(run, []), methods.get(other, []), metric))["num_subjects"]
     ]
     tested = [comparison for comparison in comparisons if comparison["p"] is not None]

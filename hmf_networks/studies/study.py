@@ -1,7 +1,8 @@
 """What a study compares: data x tasks x methods x seeds under one budget, read from a page of JSON."""
 
 import json
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,13 +10,14 @@ from hmf_networks.naming import unknown_word
 
 KEYS = ("_desc_", "data", "configs", "tasks", "methods", "seeds", "budget", "conditions")
 SIMULATED = {"subjects": 16, "seed": 1, "spacing_mm": 2.0}  # of data that names no folder
+Settings = dict[str, Any]  # config key -> value
 
 
 class Method(NamedTuple):
     """A network as overlays over train.json and keys that are set after them."""
 
     configs: list[str]
-    overrides: dict[str, Any]
+    overrides: Settings
 
 
 class Study(NamedTuple):
@@ -33,13 +35,13 @@ class Study(NamedTuple):
     """
 
     name: str
-    data: dict[str, Any]
+    data: Settings
     configs: list[str]
     tasks: dict[str, list[str]]
     methods: dict[str, Method]
     seeds: list[int]
-    budget: dict[str, Any]
-    conditions: dict[str, dict[str, Any]]
+    budget: Settings
+    conditions: dict[str, Settings]
 
 
 class Run(NamedTuple):
@@ -57,37 +59,16 @@ def read_study(path: Path, configs: Path) -> Study:
     """The study of a file; a bare name is one of those in `configs`/studies.
 
     Raises:
-        ValueError: no such study, an unknown key, an overlay that is not there; in one line.
+        ValueError: no such study, an unknown key, a value of another kind, an overlay that is not there; in one line.
     """
     shipped = {file.stem: file for file in sorted((configs / "studies").glob("*.json"))}
     file = path if path.is_file() else shipped.get(str(path))
     if file is None:
         raise ValueError(unknown_word("study", str(path), shipped) + "; or name a JSON file")
     try:
-        page = json.loads(file.read_text(encoding="utf-8"))
+        return _checked(file.stem, json.loads(file.read_text(encoding="utf-8")), configs)
     except ValueError as error:
-        raise ValueError(f"{file} is no JSON: {error}") from None
-    for key in page:
-        if key not in KEYS:
-            raise ValueError(f"{file}: {unknown_word('key', key, KEYS)}")
-    for key, kind in {"tasks": dict, "methods": dict}.items():
-        if not isinstance(page.get(key), kind) or not page[key]:
-            raise ValueError(f"{file}: {key} must name at least one, as in studies/smoke.json")
-    methods = {name: _method(content) for name, content in page["methods"].items()}
-    study = Study(
-        file.stem,
-        dict(page.get("data") or SIMULATED),
-        _listed(page.get("configs", [])),
-        {name: _listed(overlays) for name, overlays in page["tasks"].items()},
-        methods,
-        [int(seed) for seed in page.get("seeds", [0])],
-        dict(page.get("budget", {})),
-        {name: dict(changes) for name, changes in page.get("conditions", {}).items()},
-    )
-    for overlay in _overlays(study):
-        if not (configs / overlay).is_file():
-            raise ValueError(f"{file}: {configs / overlay} is not there")
-    return study
+        raise ValueError(f"{file}: {error}") from None
 
 
 def runs_of(study: Study) -> Iterator[Run]:
@@ -98,20 +79,92 @@ def runs_of(study: Study) -> Iterator[Run]:
                 yield Run(task, method, seed)
 
 
-def _method(content: Any) -> Method:
+def file_name(words: str) -> str:
+    """A name for people as a name of a folder: "w/o RHMB" -> "w_o_RHMB"."""
+    return re.sub(r"[^\w.+-]+", "_", words.replace("->", "_to_"))
+
+
+def _checked(name: str, page: Any, configs: Path) -> Study:
+    _known(_mapping("a study", page), "key", KEYS)
+    data = _known(_mapping("data", page.get("data", SIMULATED)), "key of data", (*SIMULATED, "dataset_dir"))
+    tasks, methods = (_named(key, page.get(key)) for key in ("tasks", "methods"))
+    if not tasks or not methods:
+        raise ValueError("tasks and methods must name at least one each, as in studies/smoke.json")
+    study = Study(
+        name,
+        data,
+        _overlays("configs", page.get("configs", []), configs),
+        {task: _overlays(task, overlays, configs) for task, overlays in tasks.items()},
+        {method: _method(method, content, configs) for method, content in methods.items()},
+        page.get("seeds", [0]),
+        _mapping("budget", page.get("budget", {})),
+        {c: _mapping(c, changes) for c, changes in _named("conditions", page.get("conditions", {})).items()},
+    )
+    if not (isinstance(study.seeds, list) and study.seeds and all(type(seed) is int for seed in study.seeds)):
+        raise ValueError(f"seeds must be a list of whole numbers, as [0, 1, 2], not {study.seeds!r}")
+    _check_settings(study, configs)
+    return study
+
+
+def _check_settings(study: Study, configs: Path) -> None:
+    """Keys that no config has would be set without a word, and change nothing."""
+    overlays = {*study.configs, *(name for some in study.tasks.values() for name in some)}
+    overlays |= {name for method in study.methods.values() for name in method.configs}
+    pages = [json.loads((configs / name).read_text(encoding="utf-8")) for name in ("train.json", *sorted(overlays))]
+    scoring = json.loads((configs / "evaluate.json").read_text(encoding="utf-8"))
+    known = {key.partition("#")[0] for page in (*pages, scoring) for key in page}
+    for settings in (
+        study.budget,
+        *(method.overrides for method in study.methods.values()),
+        *study.conditions.values(),
+    ):
+        for key in settings:
+            _known({key.partition("#")[0]: 0}, "config key", known)
+    corruption = [f"corruption#{key}" for key in scoring["corruption"]]
+    for changes in study.conditions.values():
+        _known({key: 0 for key in changes if key.startswith("corruption")}, "config key", corruption)
+
+
+def _method(name: str, content: Any, configs: Path) -> Method:
     """`["networks/hinet.json"]`, or `{"configs": [...], "set": {key: value}}`."""
     if isinstance(content, Mapping):
-        return Method(_listed(content.get("configs", [])), dict(content.get("set", {})))
-    return Method(_listed(content), {})
+        _known(content, f"key of {name}", ("configs", "set"))
+        overlays = _overlays(name, content.get("configs", []), configs)
+        return Method(overlays, _mapping(f"set of {name}", content.get("set", {})))
+    return Method(_overlays(name, content, configs), {})
 
 
-def _listed(overlays: str | list[str]) -> list[str]:
-    return [overlays] if isinstance(overlays, str) else [str(name) for name in overlays]
+def _overlays(what: str, overlays: Any, configs: Path) -> list[str]:
+    names = [overlays] if isinstance(overlays, str) else overlays
+    if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+        raise ValueError(f"{what} must be a list of overlays, as ['networks/hinet.json'], not {overlays!r}")
+    for name in names:
+        if not (configs / name).is_file():
+            raise ValueError(f"{what}: {configs / name} is not there")
+    return names
 
 
-def _overlays(study: Study) -> Iterator[str]:
-    yield from study.configs
-    for overlays in study.tasks.values():
-        yield from overlays
-    for method in study.methods.values():
-        yield from method.configs
+def _named(key: str, content: Any) -> dict[str, Any]:
+    """Names that are different folders, too."""
+    folders: dict[str, str] = {}
+    for name in _mapping(key, content if content is not None else {}):
+        folder = file_name(name).casefold()
+        if not folder.strip("._"):
+            raise ValueError(f"{key}: {name!r} is no name")
+        if folder in folders:
+            raise ValueError(f"{key}: {name!r} and {folders[folder]!r} would share a folder; call one otherwise")
+        folders[folder] = name
+    return dict(content or {})
+
+
+def _mapping(what: str, content: Any) -> Settings:
+    if not isinstance(content, dict):
+        raise ValueError(f"{what} must be an object with names, not {content!r}")
+    return dict(content)
+
+
+def _known(content: Mapping[str, Any], kind: str, known: Collection[str]) -> Settings:
+    for key in content:
+        if key not in known:
+            raise ValueError(unknown_word(kind, key, known))
+    return dict(content)

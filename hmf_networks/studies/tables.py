@@ -12,6 +12,7 @@ from hmf_networks.reports.comparison import compare_runs, format_comparisons
 from hmf_networks.reports.table import (
     DIGITS,
     LABELS,
+    METRICS,
     Row,
     figure,
     format_table,
@@ -25,6 +26,8 @@ from hmf_networks.studies.study import Study, runs_of
 
 IN_LATEX = ("psnr", "ssim", "nmse")
 LOWER_IS_BETTER = ("nmse", "mae")
+TESTED = ("psnr", "ssim")
+SIGNIFICANT = 0.05
 HASHES = ("settings_sha256", "weights_sha256")
 
 
@@ -38,13 +41,18 @@ def gather(study: Study, place: Place) -> tuple[list[dict[str, Any]], list[dict[
         about = json.loads((folder / DONE).read_text(encoding="utf-8"))
         runs.append(about)
         for condition in ("", *study.conditions):
-            task = f"{run.task}, {condition}" if condition else run.task
+            hashes = {key: about[key] for key in HASHES}
             with (scores_folder(folder, condition) / "scores.csv").open(encoding="utf-8", newline="") as file:
                 for row in csv.DictReader(file):
-                    session = " ".join(word for word in (row.get("session", ""), f"seed {run.seed}") if word)
-                    hashes = {key: about[key] for key in HASHES} if row["method"] == run.method else {}
-                    rows.append({**row, "task": task, "seed": run.seed, "session": session, **hashes})
+                    scores = {key: number(row[key]) for key in (*METRICS, "input_psnr") if key in row}
+                    ours = hashes if row["method"] == run.method else {}
+                    place_of_row = {"task": table_name(run.task, condition), "seed": run.seed}
+                    rows.append({**row, **scores, **place_of_row, **ours})
     return rows, runs
+
+
+def table_name(task: str, condition: str) -> str:
+    return f"{task}, {condition}" if condition else task
 
 
 def write_tables(study: Study, place: Place) -> list[dict[str, Any]]:
@@ -52,11 +60,10 @@ def write_tables(study: Study, place: Place) -> list[dict[str, Any]]:
     rows, runs = gather(study, place)
     if not rows:
         return rows
-    names = [f"{task}, {c}" if c else task for task in study.tasks for c in ("", *study.conditions)]
+    names = [table_name(task, condition) for task in study.tasks for condition in ("", *study.conditions)]
     tasks = {name: some for name in names if (some := [row for row in rows if row["task"] == name])}
     summaries = {task: summarise(some) for task, some in tasks.items()}
-    ours = next(iter(study.methods))
-    comparisons = {task: compare_runs(some, ours, _others(some, ours)) for task, some in tasks.items()}
+    comparisons = {task: compared(some, next(iter(study.methods))) for task, some in tasks.items()}
     more = {
         "study": {"name": study.name, "data": study.data, "seeds": study.seeds, "budget": study.budget},
         "tasks": {task: {"summary": summaries[task], "comparisons": comparisons[task]} for task in tasks},
@@ -69,8 +76,18 @@ def write_tables(study: Study, place: Place) -> list[dict[str, Any]]:
     return rows
 
 
-def _others(rows: Sequence[Row], ours: str) -> list[str]:
-    return [method for method in dict.fromkeys(str(row["method"]) for row in rows) if method != ours]
+def compared(rows: Sequence[Row], ours: str) -> list[dict[str, Any]]:
+    """Ours against each other, in the brain by `volume`: PSNR and SSIM, Holm's correction over these tests alone.
+
+    A pair is a subject's scan with one seed; seeds and sessions are averaged, so that subjects are what counts.
+    """
+    chosen = [
+        {**row, "session": f"{row.get('session', '')} seed {row['seed']}"}
+        for row in rows
+        if (row["protocol"], row["region"]) == ("volume", "brain")
+    ]
+    others = [method for method in dict.fromkeys(str(row["method"]) for row in chosen) if method != ours]
+    return compare_runs(chosen, ours, others, TESTED)
 
 
 def input_psnr(rows: Sequence[Row]) -> float:
@@ -88,9 +105,39 @@ def as_markdown(
         parts += [f"## {task}\n", format_table(summary)]
         if not math.isnan(inputs[task]):
             parts.append(f"The corrupted sources lie at {inputs[task]:.1f} dB PSNR of what they were.\n")
-        tested = [c for c in comparisons[task] if (c["protocol"], c["region"]) == ("volume", "brain")]
-        parts.append(format_comparisons([c for c in tested if c["metric"] in ("psnr", "ssim")]))
+        parts += [best_other(summary, comparisons[task]), format_comparisons(comparisons[task])]
+        if note := powerless(comparisons[task]):
+            parts.append(note)
     return "\n".join(parts)
+
+
+def best_other(summary: Sequence[Row], comparisons: Sequence[Row]) -> str:
+    """How the first method stands to the best of the others, by mean PSNR."""
+    others = {c["against"]: c for c in comparisons if c["metric"] == "psnr"}
+    means = {
+        str(entry["method"]): number(entry["psnr"]["mean"])
+        for entry in summary
+        if (entry["protocol"], entry["region"]) == ("volume", "brain") and entry["method"] in others
+    }
+    if not means:
+        return ""
+    best = max(means, key=lambda method: means[method])
+    found = others[best]
+    chance = "" if found["p_holm"] is None else f", p Holm {found['p_holm']:.4f}"
+    difference = figure(found["median_difference"], DIGITS["psnr"])
+    return f"Best other by PSNR: {best}; {found['run']} minus it, median over subjects: {difference} dB{chance}.\n"
+
+
+def powerless(comparisons: Sequence[Row]) -> str:
+    """Said where so few subjects could not be told apart by so many tests, whatever they scored."""
+    tested = [c for c in comparisons if c["p"] is not None]
+    if not tested:
+        return ""
+    subjects = max(c["num_subjects"] for c in tested)
+    least = 2 * 0.5**subjects * len(tested)
+    if least <= SIGNIFICANT:
+        return ""
+    return f"With {subjects} subjects and {len(tested)} tests no p Holm can fall below {least:.2f}.\n"
 
 
 def as_latex(summaries: Mapping[str, Sequence[Row]]) -> str:

@@ -78,7 +78,7 @@ def train_and_score(run: Run, study: Study, place: Place, device: str | None = N
     last, trained = models / "last.pt", models / "trained"
     settings = {**_overrides(run, study), "bundle_root": str(place.bundle), "dataset_dir": str(place.dataset_dir)}
     settings |= {"output_dir": str(folder), "ckpt_dir": str(models), "datalist_path": str(place.datalist(run))}
-    settings |= {} if device is None else {"device": f"$torch.device('{device}')"}
+    settings |= {} if device is None else {"device": f"$torch.device({device!r})"}
     configs = configs_of(run, study, place.bundle / "configs")
     if not trained.is_file():  # ended by patience, it would else go on for an epoch
         _command("training", configs, settings | {"resume": last.is_file()}, folder)

@@ -74,8 +74,9 @@ def test_of_a_volume_the_middle_slice_is_shown():
 
 
 def test_losses_are_plain_numbers_of_the_step():
-    step = {"loss": torch.tensor(3.0), "pixel_loss": 2.0, "adversarial_loss": 1.0, "discriminator_loss": 0.5, "pred": 0}
-    wanted = {"loss": 3.0, "pixel_loss": 2.0, "adversarial_loss": 1.0, "discriminator_loss": 0.5}
+    parts = {"pixel_loss": 2.0, "adversarial_loss": 0.75, "side_loss": 0.25, "discriminator_loss": 0.5}
+    step = {"loss": torch.tensor(3.0), **parts, "pred": 0}
+    wanted = {"loss": 3.0, **parts}
     assert losses([step, step]) == wanted
 
 

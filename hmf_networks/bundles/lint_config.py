@@ -147,8 +147,8 @@ def _lint_text(file: str, key: str, text: str) -> Iterator[Finding]:
         if OF_IMPORTS.search(text) or is_import(text) != belongs:
             yield Finding(file, key, "import", f"{text[:LONGEST]}: modules belong under imports, and stay there")
     if text.startswith("$"):
-        for fault in faults_of_expression(text):
-            yield Finding(file, key, "expression", f"{fault} in {text[:LONGEST]}")
+        if faults := dict.fromkeys(faults_of_expression(text)):
+            yield Finding(file, key, "expression", f"{', '.join(faults)} in {text[:LONGEST]}")
     elif text.startswith("%") and leads_out(text[1:].replace("::", "#").partition("#")[0]):
         yield Finding(file, key, "include", f"{text[:LONGEST]} reads a file outside of the bundle")
 

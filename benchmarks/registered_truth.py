@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from hmf_networks.nifti.read import read_volume
 from hmf_networks.nifti.write import write_volume_like
-from hmf_networks.transforms.intensity import background_value, foreground
+from hmf_networks.ops.foreground import background_value, foreground
 from numpy.typing import NDArray
 from scipy import ndimage
 

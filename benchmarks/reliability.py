@@ -443,7 +443,8 @@ def study_orientations(work: Path, seed: int) -> None:
 def expected_identity(values: np.ndarray) -> np.ndarray:
     """What the path makes of a source when its network changes nothing."""
     import torch
-    from hmf_networks.transforms.intensity import background_value, scale_by_foreground
+    from hmf_networks.ops.foreground import background_value
+    from hmf_networks.transforms.intensity import scale_by_foreground
 
     volume = torch.from_numpy(values.astype(np.float32))
     scaled = (scale_by_foreground(volume) + 1) / 2 * RANGE

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from hmf_networks.ops.foreground import foreground
 from hmf_networks.physics.artefacts import rician_noise
 from hmf_networks.physics.contrast_table import draw_table
 from hmf_networks.physics.head import SHRINKING, Head, make_head
@@ -14,7 +15,7 @@ from hmf_networks.physics.scanner import draw_scan, least_signal, percentiles, r
 from hmf_networks.physics.scene import draw_scene, render, sample_signals
 from hmf_networks.physics.signal import Tissue, gradient_echo, signal, signed_signal
 from hmf_networks.physics.view import draw_view
-from hmf_networks.transforms.intensity import foreground, scale_by_foreground
+from hmf_networks.transforms.intensity import scale_by_foreground
 
 from tests.heads import BONE, CORTEX, FLUID, WHITE, ball_labels
 

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 import torch
-from hmf_networks.transforms.intensity import RestoreIntensityd, ScaleForegroundd, foreground, scale_by_foreground
+from hmf_networks.ops.foreground import foreground
+from hmf_networks.transforms.intensity import RestoreIntensityd, ScaleForegroundd, scale_by_foreground
 from monai.data import MetaTensor
 
 

@@ -15,7 +15,7 @@ from hmf_networks.physics.fields import Floats, draw_coefficients, expand
 
 PERCENTILES = (0.5, 99.5)
 AIR_SHARE = 0.04  # of the median signal: less is air or bone
-SIGNAL_SHARE, DARK_SHARE = 0.05, 0.1  # as transforms/intensity.py tells foreground
+SIGNAL_SHARE, DARK_SHARE = 0.05, 0.1  # as ops/foreground.py tells foreground
 ABOVE_BACKGROUND = 2.0**-20
 RAYLEIGH_MEDIAN = 1.177  # of the noise in air, in sigmas
 

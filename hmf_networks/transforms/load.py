@@ -12,7 +12,7 @@ from hmf_networks.nifti.files import volume_state
 from hmf_networks.nifti.geometry import grid_difference
 from hmf_networks.nifti.header import MAX_VOXELS
 from hmf_networks.nifti.read import read_volume
-from hmf_networks.transforms.intensity import background_value
+from hmf_networks.ops.foreground import background_value
 from monai.data import MetaTensor
 from monai.transforms import MapTransform, ResampleToMatch
 from numpy.typing import NDArray

@@ -22,6 +22,7 @@ from hmf_networks.commands import (
     lint_bundle,
     pack,
     picture,
+    prepare,
     simulate,
     synthesize,
 )
@@ -31,6 +32,7 @@ from hmf_networks.outputs.failure import SubjectsFailed
 COMMANDS = (
     simulate,
     check,
+    prepare,
     synthesize,
     evaluate,
     compare,

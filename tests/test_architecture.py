@@ -15,12 +15,13 @@ PACKAGE = Path(hmf_networks.__file__).parent
 FLOORS = {
     -1: {"atomic", "background", "hashing"},  # the cellar: the standard library only
     0: {"ops", "nifti", "physics", "naming"},
-    1: {"blocks", "losses", "metrics", "data", "transforms", "preparation", "outputs", "bundles"},
-    2: {"nets", "baselines", "engines", "reports"},
-    3: {"doctor", "studies"},  # looks at all that is below
-    4: {"commands"},
-    5: {"cli"},
-    6: {"__main__"},  # the doorstep: calls the command line
+    1: {"preparation"},  # of raw studies; transforms make steps of it
+    2: {"blocks", "losses", "metrics", "data", "transforms", "outputs", "bundles"},
+    3: {"nets", "baselines", "engines", "reports"},
+    4: {"doctor", "studies", "intake"},  # looks at all that is below
+    5: {"commands"},
+    6: {"cli"},
+    7: {"__main__"},  # the doorstep: calls the command line
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 CATCH_ALLS = {"utils", "util", "common", "base", "helpers", "helper", "misc"}

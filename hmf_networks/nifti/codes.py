@@ -12,6 +12,7 @@ class Fault(NamedTuple):
 
 
 AGAIN = "fetch the file again from where it came"
+EXPORT = "export the whole series again from the archive"
 ERRORS = {
     "E_MISSING": Fault("no such file, or none of the contrast, or half of a .hdr/.img pair", "add the file"),
     "E_EMPTY": Fault("not one byte in the file, or in its gzip stream", AGAIN),
@@ -40,6 +41,28 @@ ERRORS = {
     "E_GRID": Fault(
         "contrasts of one subject lie on different grids", "allow --regrid, or resample onto the first source"
     ),
+    "E_IMAGE": Fault("an image file (NRRD, MetaImage, MGZ) that cannot be read", AGAIN),
+    "E_REGISTRATION": Fault(
+        "a contrast that no place was found for on the head of the reference",
+        "look whether both are of one head; leave it out, or give another --reference",
+    ),
+    "E_BRAIN": Fault("no brain was found", "leave the skull on, or give another --brain tool"),
+    "E_DICOM_EMPTY": Fault("no DICOM file below the folder, or in the .zip", "give the folder of a study"),
+    "E_DICOM_ZIP": Fault(
+        "a .zip that is damaged, encrypted or too large, or holds names that lead out of its folder", AGAIN
+    ),
+    "E_DICOM_MODALITY": Fault("no images of magnetic resonance: CT, reports, pictures", "give the MR series"),
+    "E_DICOM_TAGS": Fault("DICOM tags that say where an image lies are missing or make no sense", EXPORT),
+    "E_DICOM_SINGLE": Fault("a DICOM series of one slice", "give a series that is a volume"),
+    "E_DICOM_PARALLEL": Fault("images of one DICOM stack are turned against each other", EXPORT),
+    "E_DICOM_TWICE": Fault(
+        "different images at one place: several volumes in one DICOM series", "export each volume as its own series"
+    ),
+    "E_DICOM_GAP": Fault("slices are missing, or lie at uneven distances", EXPORT),
+    "E_DICOM_TILT": Fault(
+        "DICOM slices are shifted along their plane, as with a tilted gantry", "resample the series upright first"
+    ),
+    "E_DICOM_PIXELS": Fault("pixels of a DICOM image that cannot be decoded", EXPORT),
 }
 WARNINGS = {
     "W_QS_MISMATCH": "qform and sform are both set and place the volume differently; the sform counts",
@@ -50,6 +73,7 @@ WARNINGS = {
     "W_NONFINITE": "some voxels are NaN or infinite; they are taken as 0",
     "W_RANGE": "a few voxels lie so far beyond all others that they are no signal",
     "W_TRAILING": "bytes follow the voxels or the gzip stream; they are not used",
+    "W_DICOM_TWICE": "images that a DICOM series has twice; one of each is used",
     "W_EXT": "an extension that was skipped, or a name that does not tell whether the file is compressed",
 }
 

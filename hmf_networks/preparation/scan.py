@@ -16,11 +16,11 @@ class Scan(NamedTuple):
     """A volume and where it lies.
 
     Attributes:
-        values: (X, Y, Z), float32, finite.
+        values: (X, Y, Z), finite; float32, but for masks.
         affine: (4, 4), from voxels to mm, RAS+.
     """
 
-    values: NDArray[np.float32]
+    values: NDArray[Any]
     affine: Affine
 
 

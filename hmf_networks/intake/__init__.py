@@ -1,0 +1,1 @@
+"""Raw studies in, a BIDS dataset out: `hmf prepare`."""

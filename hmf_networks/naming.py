@@ -109,7 +109,8 @@ def output_path(record: Mapping[str, str], target: str) -> Path:
         return Path(subject) / f"{subject}_{target}_synth.nii.gz"
     folders = [f"sub-{record['patient']}"] + ([f"ses-{record['session']}"] if record.get("session") else [])
     contrast_agent = ["ce-gadolinium"] if target == "t1c" else []
-    name = "_".join([*folders, *contrast_agent, "desc-synth", BIDS_SUFFIXES[target]])
+    space = [f"space-{BIDS_SUFFIXES[record['grid']]}"] if "grid" in record else []
+    name = "_".join([*folders, *contrast_agent, *space, "desc-synth", BIDS_SUFFIXES[target]])
     return Path(*folders) / "anat" / f"{name}.nii.gz"
 
 

@@ -85,7 +85,7 @@ def test_a_slice_that_does_not_say_where_it_lies_is_refused_by_name(tmp_path, ke
     write_classic(tmp_path, numbers(), oblique(), **{keyword: {2: None}})
     error = fault(tmp_path)
     assert error.code == "E_DICOM_TAGS"
-    assert f"IM0002 has no {keyword}" in str(error)
+    assert f"IM0002 has no usable {keyword}" in str(error)
 
 
 @pytest.mark.parametrize("lost", [[2], [3, 4], [2, 6]])
@@ -203,6 +203,12 @@ def test_slope_and_intercept_are_those_of_each_slice(tmp_path):
     np.testing.assert_allclose(read(only(tmp_path)).values, values * slopes - 20.0, rtol=1e-6)
 
 
+@pytest.mark.parametrize("slope", ["0", "1e300"])
+def test_a_slope_that_makes_no_numbers_is_refused(tmp_path, slope):
+    write_classic(tmp_path, numbers(), oblique(), RescaleSlope={1: slope})
+    assert fault(tmp_path).code == "E_SCALE"
+
+
 def test_monochrome1_is_turned_over(tmp_path):
     values = numbers()
     write_classic(
@@ -290,12 +296,12 @@ def test_files_from_before_the_preamble_are_read(tmp_path):
     np.testing.assert_array_equal(read(only(tmp_path)).values, values)
 
 
-def test_a_file_whose_tags_are_damaged_is_told_and_not_in_the_way(tmp_path):
+@pytest.mark.parametrize("damage", [lambda content: content[:200], lambda content: content.replace(b"DA", b"Q?")])
+def test_a_file_whose_tags_are_damaged_is_told_and_not_in_the_way(tmp_path, damage):
     paths = write_classic(tmp_path, numbers(), oblique())
-    content = paths[0].read_bytes()
-    (tmp_path / "damaged").write_bytes(content[:200] + b"\xff" * 40)
+    (tmp_path / "damaged").write_bytes(damage(paths[0].read_bytes()))
     found = find_series(tmp_path)
-    assert [error.code for error in found.unreadable] in (["E_CORRUPT"], [])
+    assert [(error.code, error.path) for error in found.unreadable] == [("E_CORRUPT", "damaged")]
     assert len(found.series[0].images) == 5
 
 
@@ -574,12 +580,13 @@ def test_patients_and_studies_are_kept_apart(tmp_path):
 def test_nothing_but_identity_and_description_tells_who_it_is(tmp_path):
     folder = tmp_path / PATIENT / "1"
     secret = {"SeriesDescription": f"T1 {PATIENT} ax", "ProtocolName": PATIENT, "ContrastBolusAgent": PATIENT}
-    secret |= {"ManufacturerModelName": f"{PATIENT} äöü", "Manufacturer": PATIENT, "SequenceVariant": PATIENT}
+    secret |= {"ManufacturerModelName": f"{PATIENT} äöü", "Manufacturer": PATIENT, "SequenceVariant": ["SK", "DOE"]}
     write_classic(folder, numbers(), oblique(), **secret)[2].unlink()
     (series,) = find_series(tmp_path).series
     assert series.identity["PatientName"] == PATIENT
     assert series.tags["words"] == ["t1", "ax"]
+    assert series.tags["sequence_variant"] == ["SK"]
     assert (series.tags["echo_time_ms"], series.tags["contrast_agent"]) == (10.0, True)
     for text in (repr(series), str(series.tags), str(series.fault), series.guess_reason, str(choose([series]).aside)):
-        for secret_text in ("Doe", "Jane", "4711", "2020", os.fspath(tmp_path)):
+        for secret_text in ("Doe", "DOE", "Jane", "4711", "2020", os.fspath(tmp_path)):
             assert secret_text not in text

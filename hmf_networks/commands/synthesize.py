@@ -31,6 +31,8 @@ def add_to(commands: Commands) -> None:
     add("--overwrite", action="store_true", help="replace outputs that exist")
     add("--skip-existing", action="store_true", help="keep outputs that are as they were written")
     add("--regrid", action="store_true", help="resample sources of other grids onto that of the first")
+    add("--space", metavar="native", help="of hmf prepare: on the grid that a scan was acquired on")
+    add("--grid-of", metavar="CONTRAST", help="which scan that is (default: the first source)")
     add("--volume", type=to_count, metavar="N", help="which volume of 4-D files, counted from 0")
     add("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or mps (default %(default)s)")
     add("--precision", metavar="NAME", help="auto, fp32 or bf16")
@@ -63,6 +65,8 @@ def _run(options: argparse.Namespace) -> None:
     for key, option in (
         ("given", "sources"),
         ("volume", "volume"),
+        ("space", "space"),
+        ("grid_of", "grid_of"),
         ("precision", "precision"),
         ("batch_size", "batch_size"),
     ):

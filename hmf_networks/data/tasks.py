@@ -9,7 +9,17 @@ from pathlib import Path
 
 from hmf_networks.data.datalist import Parts
 from hmf_networks.data.folder import NUM_NAMED, find_subjects
-from hmf_networks.naming import UNLISTED, Record, check_contrasts, check_switch, is_named, subject_name, usable_sources
+from hmf_networks.data.prepared import SPACES, in_native_space
+from hmf_networks.naming import (
+    UNLISTED,
+    Record,
+    check_contrasts,
+    check_switch,
+    is_named,
+    subject_name,
+    unknown_word,
+    usable_sources,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +65,8 @@ def find_tasks(
     given: Sequence[str] | None = None,
     any_subset: bool = True,
     layout: str = "auto",
+    space: str | None = None,
+    grid_of: str | None = None,
 ) -> list[Record]:
     """The records of `find_subjects`, not strict, each with the "target" that is to be made of it.
 
@@ -68,12 +80,21 @@ def find_tasks(
         any_subset: the network works from whatever sources there are; else it needs all of them, and every
             subject gets all `targets` unless one is named.
         layout: see `find_subjects`.
+        space: "native" for the grid that a scan was acquired on, in a dataset of `hmf prepare`.
+        grid_of: which scan; None for the first source. See `data/prepared.py`.
 
     Raises:
         FileNotFoundError, ValueError: no subject, none with a source, a contrast that the network does not
             know, or nothing is to be made.
     """
     _check_names(sources, targets, target, given)
+    if space is not None:
+        if space not in SPACES:
+            raise ValueError(unknown_word("space", space, SPACES))
+        tasks = find_tasks(root, sources, targets, target, given=given, any_subset=any_subset, layout=layout)
+        return in_native_space(tasks, sources, given, grid_of)
+    if grid_of is not None:
+        raise ValueError("grid_of says whose grid is meant in native space: set space to native")
     if check_switch("any_subset", any_subset):
         return _any_to_any(Path(root), sources, targets, target, given, layout)
     left_out = [name for name in sources if given is not None and name not in given]

@@ -1,7 +1,8 @@
 """One prepared study as part of a BIDS dataset: scans, transforms, the scans as acquired, and what was done.
 
 `sub-001[/ses-1]/anat/sub-001_T1w.nii.gz` with a JSON beside it; `..._from-FLAIR_to-T1w_mode-image_xfm.txt` as ITK
-reads it; below `sourcedata/` the scans on their own grids; and a picture. Nothing in them tells of a person.
+reads it; below `derivatives/own_grid/` the scans before registration, on their own grids; and a picture. Nothing in
+them tells of a person.
 """
 
 import json
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from hmf_networks.atomic import write_whole
+from hmf_networks.data.prepared import OWN_GRID, way_name
 from hmf_networks.hashing import file_hash
 from hmf_networks.intake.sheet import draw_sheet
 from hmf_networks.intake.steps import Ready
@@ -20,7 +22,8 @@ from hmf_networks.intake.studies import RawStudy
 from hmf_networks.naming import BIDS_SUFFIXES, GENERATOR
 from hmf_networks.nifti.write import write_volume
 from hmf_networks.outputs.bids import VERSION
-from hmf_networks.preparation.scan import LPS, Affine, Scan
+from hmf_networks.preparation.itk_transform import as_text
+from hmf_networks.preparation.scan import Scan
 
 SHEET = "preparation.png"
 SIDECAR_TAGS = {  # of BIDS, in its units
@@ -38,7 +41,7 @@ DATASET = {
     )
     + "\n",
     "README.md": "Scans of patients, prepared by hmf_networks: see the JSON beside each.\n\n"
-    "sourcedata/ holds them as acquired, each on its own grid. Faces have not been removed.\n",
+    "derivatives/own_grid/ holds them as they were acquired, each on its own grid. Faces have not been removed.\n",
     ".bidsignore": "manifest.json\nerrors.json\n*.png\n*_xfm.txt\n",
 }
 
@@ -70,32 +73,22 @@ def write_study(
     anat, stem = stem_of(pseudonym, session)
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".preparing-") as temporary:
-        new, source = Path(temporary, "anat"), Path(temporary, "source")
+        new, own_grid = Path(temporary, "anat"), Path(temporary, "own_grid")
         new.mkdir()
-        source.mkdir()
+        own_grid.mkdir()
         for contrast, scan in ready.scans.items():
             name = scan_name(stem, contrast)
             write_volume(scan.values, scan.affine, new / f"{name}.nii.gz")
             write_whole(new / f"{name}.json", _sidecar(contrast, study, ready, file_hash(new / f"{name}.nii.gz")))
-            _write_as_acquired(raw[contrast], study.scans[contrast].nifti, source / f"{name}.nii.gz")
+            own = ready.own[contrast]
+            write_volume(own.values, own.affine, own_grid / f"{name}.nii.gz", like=study.scans[contrast].nifti)
         for contrast, notes in ready.notes.get("registration", {}).items():
-            way = f"from-{_entity(contrast)}_to-{_entity(ready.reference)}_mode-image_xfm.txt"
-            write_whole(new / f"{stem}_{way}", itk_transform(np.array(notes["matrix"])))
+            write_whole(new / f"{stem}_{way_name(contrast, ready.reference)}", as_text(np.array(notes["matrix"])))
         write_whole(new / f"{stem}_{SHEET}", draw_sheet(raw, ready.scans, ready.fields, ready.reference))
         hashes = {str(anat / path.name): file_hash(path) for path in sorted(new.glob("*.nii.gz"))}
-        _replace(source, folder / "sourcedata" / anat)
+        _replace(own_grid, folder / OWN_GRID / anat)
         _replace(new, folder / anat)
     return hashes
-
-
-def itk_transform(matrix: Affine) -> str:
-    """A text file of ITK: takes points of the reference to those of the contrast, LPS."""
-    in_lps = LPS @ matrix @ LPS
-    numbers = [*in_lps[:3, :3].ravel(), *in_lps[:3, 3]]
-    return (
-        "#Insight Transform File V1.0\n#Transform 0\nTransform: AffineTransform_double_3_3\n"
-        f"Parameters: {' '.join(f'{number:.9g}' for number in numbers)}\nFixedParameters: 0 0 0\n"
-    )
 
 
 def _sidecar(contrast: str, study: RawStudy, ready: Ready, content_hash: str) -> str:
@@ -111,15 +104,6 @@ def _sidecar(contrast: str, study: RawStudy, ready: Ready, content_hash: str) ->
         "GeneratedBy": GENERATOR,
     }
     return json.dumps(content, indent=2) + "\n"
-
-
-def _write_as_acquired(scan: Scan, nifti: Path | None, path: Path) -> None:
-    """Of NIfTI with its geometry fields as they are: what goes back to native space takes them over."""
-    write_volume(scan.values, scan.affine, path, like=nifti)
-
-
-def _entity(contrast: str) -> str:
-    return "T1wce" if contrast == "t1c" else BIDS_SUFFIXES[contrast]
 
 
 def _replace(new: Path, path: Path) -> None:

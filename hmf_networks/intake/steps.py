@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 from hmf_networks.naming import CONTRASTS, check_contrasts, unknown_word
 from hmf_networks.preparation.brain import TOOLS
-from hmf_networks.preparation.scan import Scan
+from hmf_networks.preparation.scan import Affine, Scan
 from hmf_networks.transforms.prepare import (
     PREPARED,
     CorrectBiasd,
@@ -17,6 +18,7 @@ from hmf_networks.transforms.prepare import (
     scan_of,
     tensor_of,
 )
+from scipy import ndimage
 
 
 @dataclass(frozen=True)
@@ -54,12 +56,14 @@ class Ready:
 
     Attributes:
         scans: by contrast.
+        own: the same before registration, on the grids as acquired.
         fields: bias fields by contrast, on the grids as acquired.
         notes: step -> contrast -> figures.
         reference: the contrast that stayed where it was.
     """
 
     scans: Mapping[str, Scan]
+    own: Mapping[str, Scan]
     fields: Mapping[str, Scan]
     notes: Mapping[str, Mapping[str, Mapping[str, Any]]]
     reference: str
@@ -75,17 +79,28 @@ def take(steps: Steps, scans: Mapping[str, Scan]) -> Ready:
     sample: dict[Any, Any] = {name: tensor_of(scans[name], named=name) for name in CONTRASTS if name in scans}
     reference = choose_reference(sample, list(sample), steps.reference or None)
     names = list(sample)
-    for is_taken, step in (
-        (steps.bias, CorrectBiasd(keep_fields=True)),
-        (steps.register, RegisterContrastsd(reference=reference)),
-        (steps.regrid, RegridContrastsd(reference=reference)),
-    ):
-        sample = step(sample) if is_taken else sample
+    if steps.bias:
+        sample = CorrectBiasd(keep_fields=True)(sample)
+    own = {name: scan_of(sample[name]) for name in names}
+    if steps.register:
+        sample = RegisterContrastsd(reference=reference)(sample)
+    laid = {name: scan_of(sample[name]).affine for name in names}
+    if steps.regrid:
+        sample = RegridContrastsd(reference=reference)(sample)
     if steps.brain:
         sample = ExtractBrainOfAlld(tool=steps.brain)(sample)
+        own = {name: _brain_of(scan, laid[name], scan_of(sample["brain"])) for name, scan in own.items()}
     return Ready(
         {name: scan_of(sample[name]) for name in names},
+        own,
         {name: scan_of(sample[f"{name}_bias"]) for name in names if f"{name}_bias" in sample},
         sample.get(PREPARED, {}),
         reference,
     )
+
+
+def _brain_of(scan: Scan, laid: Affine, brain: Scan) -> Scan:
+    """A scan on its own grid without its skull; `laid` is its matrix where it lies on the brain."""
+    to_brain = np.linalg.inv(brain.affine) @ laid
+    inside = ndimage.affine_transform(brain.values, to_brain[:3, :3], to_brain[:3, 3], scan.values.shape, order=1)
+    return Scan(np.where(inside > 0.5, scan.values, np.float32(0)), scan.affine)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 Values = dict[str, Any]
 
+LARGEST = 1e10  # series numbers reach 2^31; squares of it are far from overflow
 DIRECTORY = "1.2.840.10008.1.3.10"  # DICOMDIR, whatever its name
 IDENTIFYING = (
     *("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "StudyInstanceUID", "StudyID", "StudyDate"),
@@ -72,9 +73,9 @@ class Image:
     name: str = ""
 
     def number(self, keyword: str) -> float | None:
-        """The first number under that tag; None for none, or one that is not finite."""
+        """The first number under that tag, or None."""
         numbers = self.numbers(keyword)
-        return float(numbers[0]) if len(numbers) and np.isfinite(numbers[0]) else None
+        return float(numbers[0]) if len(numbers) else None
 
     def numbers(self, keyword: str) -> NDArray[np.float64]:
         return numbers_in(self.values, keyword)
@@ -90,11 +91,12 @@ class Image:
 
 
 def numbers_in(values: Mapping[str, Any], keyword: str) -> NDArray[np.float64]:
-    """Empty where the tag is missing or holds no numbers."""
+    """Finite; empty where the tag is missing, or holds anything that no scanner writes."""
     try:
-        return np.asarray([float(value) for value in words_in(values, keyword)], dtype=np.float64)
+        numbers = np.asarray([float(value) for value in words_in(values, keyword)], dtype=np.float64)
     except ValueError:
         return np.empty(0)
+    return numbers if (np.abs(numbers) < LARGEST).all() else np.empty(0)  # NaN is not, either
 
 
 def words_in(values: Mapping[str, Any], keyword: str) -> list[str]:

@@ -121,14 +121,15 @@ def _decoded(dataset: Any) -> NDArray[Any]:
 
 
 def _scaled(image: Image, stored: NDArray[Any]) -> NDArray[np.float32]:
-    slope, intercept = (image.numbers(f"Rescale{word}") for word in ("Slope", "Intercept"))
-    factor, offset = (float(slope[0]) if len(slope) else 1.0), (float(intercept[0]) if len(intercept) else 0.0)
-    if not np.isfinite([factor, offset]).all() or factor == 0:
-        raise VolumeError("E_SCALE", image.name, f"slope {factor:g}, intercept {offset:g}")
+    slope = image.number("RescaleSlope") if "RescaleSlope" in image.values else 1.0
+    intercept = image.number("RescaleIntercept") if "RescaleIntercept" in image.values else 0.0
+    if not slope or intercept is None:
+        told = f"slope {image.text('RescaleSlope')[:20]}, intercept {image.text('RescaleIntercept')[:20]}"
+        raise VolumeError("E_SCALE", image.name, told)
     with np.errstate(over="ignore"):
-        values = (stored * np.float64(factor) + offset).astype(np.float32)
+        values = (stored * np.float64(slope) + intercept).astype(np.float32)
     if not np.isfinite(values).all():
-        raise VolumeError("E_SCALE", image.name, f"slope {factor:g} makes values that no float32 can hold")
+        raise VolumeError("E_SCALE", image.name, f"slope {slope:g} makes values that no float32 can hold")
     return values
 
 

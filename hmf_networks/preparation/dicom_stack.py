@@ -99,10 +99,9 @@ def _degrees_apart(one: Image, other: Image) -> float:
 def _check_tags(image: Image) -> None:
     wanted = {"ImagePositionPatient": 3, "ImageOrientationPatient": 6, "PixelSpacing": 2, "Rows": 1, "Columns": 1}
     for keyword, count in wanted.items():
-        numbers = image.numbers(keyword)
-        if len(numbers) != count or not np.isfinite(numbers).all():
+        if len(image.numbers(keyword)) != count:
             frame = "" if image.frame is None else f" for its image {image.frame + 1}"
-            raise Complaint("E_DICOM_TAGS", f"{image.name} has no {keyword}{frame}")
+            raise Complaint("E_DICOM_TAGS", f"{image.name} has no usable {keyword}{frame}")
     if image.frame is None and (image.number("NumberOfFrames") or 1) > 1:
         raise Complaint("E_DICOM_TAGS", f"{image.name} has several images, but not where each of them lies")
     along, down = image.numbers("ImageOrientationPatient").reshape(2, 3)

@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 from hmf_networks.preparation.contrast_tags import has_agent
-from hmf_networks.preparation.dicom_aside import plain_words
+from hmf_networks.preparation.dicom_aside import IMAGE_TYPES, plain_words
 from hmf_networks.preparation.dicom_headers import Image, words_in
 
 NUMBERS = {
@@ -16,10 +16,18 @@ NUMBERS = {
     "SliceThickness": "slice_thickness_mm",
     "EchoNumbers": "echo_number",
 }
-CODES = {"ScanningSequence": "scanning_sequence", "SequenceVariant": "sequence_variant", "ImageType": "image_type"}
+# Words of the standard and of the vendors; what else stands there is not theirs.
+CODES = {
+    "ScanningSequence": ("scanning_sequence", {"SE", "IR", "GR", "EP", "RM"}),
+    "SequenceVariant": ("sequence_variant", {"SK", "MTC", "SS", "TRSS", "SP", "MP", "OSP", "NONE"}),
+    "ImageType": (
+        "image_type",
+        {"ORIGINAL", "DERIVED", "PRIMARY", "SECONDARY", "M", "ND", "NORM", "DIS2D", "DIS3D", "FIL", "FILTERED", "OTHER"}
+        | {"M_SE", "M_FFE", "M_IR", "SE", "FFE", "IR", "NONE", "VOLUME", "UNI", "MEAN", "WATER", *IMAGE_TYPES},
+    ),
+}
 # Set by the vendor, but plain text all the same: it passes only where it looks like a name of a machine.
 NAMES = {"Manufacturer": "manufacturer", "ManufacturerModelName": "model", "SequenceName": "sequence_name"}
-CODE = re.compile("[A-Z0-9_ ]{1,16}")
 MACHINE = re.compile(r"[\w .,*+/-]{1,40}", re.ASCII)
 VENDORS = ("siemens", "philips", "ge", "general", "canon", "toshiba", "hitachi", "fujifilm", "united", "uih", "bruker")
 # Of the description these words pass, in whatever order; a name that is one of them is no loss.
@@ -36,8 +44,8 @@ def plain_tags(image: Image) -> dict[str, Any]:
     tags: dict[str, Any] = {
         name: number for keyword, name in NUMBERS.items() if (number := image.number(keyword)) is not None
     }
-    for keyword, name in CODES.items():
-        if words := [word for word in words_in(image.values, keyword) if CODE.fullmatch(word)]:
+    for keyword, (name, known) in CODES.items():
+        if words := [word for word in words_in(image.values, keyword) if word in known]:
             tags[name] = words
     for keyword, name in NAMES.items():
         text = image.text(keyword)

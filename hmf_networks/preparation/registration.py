@@ -22,9 +22,11 @@ RIM_MM = 4.0  # of the head, does not count: a skull strip may have cut all cont
 START_DEGREES = 14.0  # either way about each axis
 LEVELS = ((4.0, 60_000), (2.0, 60_000), (1.0, 100_000))  # mm of a voxel, points that are looked at
 NUM_BINS = 32
+SEED = 1
 NUM_POINTS = 5000  # of a head, that distances are averaged over
 LEVER_MM = 60.0  # from the middle of a head to its cortex: a turn moves that by its angle times this
-FIRST_STEP_MM, LAST_STEP_MM, NUM_STEPS = 2.0, 0.005, 120  # of the first level; later ones begin with less
+STEPS_MM = ((2.0, 0.1), (1.0, 0.02), (0.5, 0.005))  # of the search at each level, first and last
+NUM_STEPS = 120
 REFUSED_MM = 1.0  # ways that disagree by more have not found one head
 
 
@@ -162,8 +164,9 @@ def _improve(
     metric.SetUseFixedImageGradientFilter(False)
     metric.SetUseMovingImageGradientFilter(False)
     metric.SetMaximumNumberOfWorkUnits(1)
+    first_mm, last_mm = STEPS_MM[level]
     optimizer = itk.RegularStepGradientDescentOptimizerv4[itk.D].New(
-        learning_rate=FIRST_STEP_MM / 2**level, minimum_step_length=LAST_STEP_MM, number_of_iterations=NUM_STEPS
+        learning_rate=first_mm, minimum_step_length=last_mm, number_of_iterations=NUM_STEPS
     )
     optimizer.SetReturnBestParametersAndValue(True)
     scales = itk.OptimizerParameters[itk.D](6)
@@ -184,6 +187,7 @@ def _improve(
     method.SetSmoothingSigmasPerLevel([0])
     num_voxels = int(np.prod(itk.size(fixed.images[level])))
     method.SetMetricSamplingStrategy(itk.ImageRegistrationMethodv4Enums.MetricSamplingStrategy_REGULAR)
+    method.MetricSamplingReinitializeSeed(SEED)  # points are jittered, which spares the search the traps of a grid
     method.SetMetricSamplingPercentage(min(1.0, LEVELS[level][1] / num_voxels))
     try:
         method.Update()

@@ -1,6 +1,6 @@
 """Read the contrasts of a record into channels: paths in, `image` and `label` out."""
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,11 +13,13 @@ from hmf_networks.nifti.geometry import grid_difference
 from hmf_networks.nifti.header import MAX_VOXELS
 from hmf_networks.nifti.read import read_volume
 from hmf_networks.ops.foreground import background_value
+from hmf_networks.preparation.itk_transform import read as read_transform
 from monai.data import MetaTensor
 from monai.transforms import MapTransform, ResampleToMatch
 from numpy.typing import NDArray
 
 LARGEST_PLANE_MM = 2000.0
+NAME = "filename_or_obj"  # where MONAI keeps it
 
 
 class _Placed(NamedTuple):
@@ -42,6 +44,11 @@ class LoadContrastsd(MapTransform):
             without it they are refused.
         volume: which volume of a 4-D file, counted from 0; "volumes" of a record tells it of each contrast.
         max_voxels: larger files are refused before they are read.
+        prepare: steps of `transforms/prepare.py` for raw contrasts, before grids are compared. Their reference must
+            be FIRST, so that the grid stays that of the first source.
+
+    Where a record has a "grid" and "transforms" (`data/prepared.py`), all are laid onto that scan as it was
+    acquired, and brought to its voxels.
 
     The result keeps the record's other entries. `image` is a MetaTensor (S, X, Y, Z) that knows its affine
     and, as `filename_or_obj`, the first source that was read, which gives the grid; `source_names`,
@@ -62,6 +69,7 @@ class LoadContrastsd(MapTransform):
         regrid: bool = False,
         volume: int | None = None,
         max_voxels: int = MAX_VOXELS,
+        prepare: Callable[[dict[Any, Any]], dict[Any, Any]] | None = None,
     ) -> None:
         super().__init__(keys=sources)
         self.sources = tuple(sources)
@@ -70,19 +78,20 @@ class LoadContrastsd(MapTransform):
         self.given = given
         self.with_label, self.with_region = with_label, with_region
         self.regrid = check_switch("regrid", regrid)
-        self.volume, self.max_voxels = volume, max_voxels
+        self.volume, self.max_voxels, self.prepare = volume, max_voxels, prepare
 
     def __call__(self, record: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        used = self._used(record)
+        used = _grid_first(self._used(record), record)
         states = [_state(record[name]) for name in used]  # before a byte of them is read
-        first_path = record[used[0]]
-        first = self._read(record, used[0])
+        first_path, learned = record[used[0]], self._learned(record)
+        read = self._prepared({name: self._read(record, name) for name in dict.fromkeys([*used, *learned])})
+        first = read[used[0]]
         _check_plane(first, first_path)
-        volumes, learned = {used[0]: first.values}, self._learned(record)
+        volumes = {used[0]: first.values}
         for name in [*used[1:], *learned]:
-            volumes[name] = self._on_grid(self._read(record, name), record[name], first).values
+            volumes[name] = self._on_grid(read[name], record[name], first, is_moved="transforms" in record).values
         channels = [volumes[name] if name in used else np.zeros_like(first.values) for name in self.sources]
-        meta = {"filename_or_obj": str(first_path), "original_affine": first.affine}
+        meta = {NAME: str(first_path), "original_affine": first.affine}
         sample = {key: value for key, value in record.items() if key not in (*CONTRASTS, "label")}
         sample["image"] = _tensor(channels, first.affine, meta)
         sample["source_names"], sample["source_paths"] = used, [str(record[name]) for name in used]
@@ -118,13 +127,24 @@ class LoadContrastsd(MapTransform):
 
     def _read(self, record: Mapping[Hashable, Any], name: str) -> _Placed:
         path, volume = record[name], record.get("volumes", {}).get(name, self.volume)
-        return _Placed(*read_volume(path, volume=volume, max_voxels=self.max_voxels), Path(path).name)
+        values, affine = read_volume(path, volume=volume, max_voxels=self.max_voxels)
+        return _Placed(values, _way(record, name) @ affine, Path(path).name)
 
-    def _on_grid(self, other: _Placed, path: str, first: _Placed) -> _Placed:
+    def _prepared(self, read: dict[str, _Placed]) -> dict[str, _Placed]:
+        if self.prepare is None:
+            return read
+        raw = {name: _tensor([placed.values], placed.affine, {NAME: placed.name}) for name, placed in read.items()}
+        ready = self.prepare(raw)
+        return {
+            name: _Placed(ready[name][0].numpy(), ready[name].affine.numpy(), placed.name)
+            for name, placed in read.items()
+        }
+
+    def _on_grid(self, other: _Placed, path: str, first: _Placed, *, is_moved: bool) -> _Placed:
         problem = _difference(other, first)
         if problem is None:
             return other
-        if not self.regrid:
+        if not (self.regrid or is_moved):
             raise VolumeError("E_GRID", path, problem)
         return other._replace(values=_regridded(other, first), affine=first.affine)
 
@@ -141,6 +161,19 @@ class LoadContrastsd(MapTransform):
         if problem is not None:
             raise VolumeError("E_GRID", record["label"], problem)
         return (region.values > 0).astype(np.float32)
+
+
+def _grid_first(used: Sequence[str], record: Mapping[Hashable, Any]) -> list[str]:
+    """The source whose grid all are read on, then the others; see `data/prepared.py`."""
+    grid = record.get("grid", used[0])
+    return sorted(used, key=lambda name: name != grid)
+
+
+def _way(record: Mapping[Hashable, Any], name: str) -> NDArray[np.float64]:
+    """From points of a scan to those of the one that gives the grid: (4, 4), in mm."""
+    ways = record.get("transforms", {})
+    to_grid, to_scan = (read_transform(ways[one]) if one in ways else np.eye(4) for one in (record.get("grid"), name))
+    return to_grid @ np.linalg.inv(to_scan)
 
 
 def _state(path: str) -> str:

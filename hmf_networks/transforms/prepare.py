@@ -18,12 +18,13 @@ from hmf_networks.preparation.brain import TOOLS, find_brain
 from hmf_networks.preparation.registration import REFUSED_MM, distance_mm, inside_head, points_of, register
 from hmf_networks.preparation.regrid import regridded
 from hmf_networks.preparation.scan import Scan, spacing_mm
+from hmf_networks.transforms.load import NAME
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
+FIRST = "first"  # as a reference: the first contrast that is there, in the order of the keys
 STILL_MM = 0.5  # contrasts of one grid that lie nearer stay: interpolation would blur more than it mends
 PREPARED = "prepared"
-NAME = "filename_or_obj"  # where MONAI keeps it
 
 Sample = dict[Hashable, Any]
 
@@ -68,7 +69,7 @@ class RegisterContrastsd(_Step):
 
     Args:
         keys: contrasts.
-        reference: the one that stays; None for that with the finest voxels, see `finest`.
+        reference: the one that stays, or FIRST; None for that with the finest voxels, see `finest`.
         refused_mm: quality (`registration.Registration`) from which on a registration is not believed.
 
     Raises:
@@ -122,7 +123,7 @@ class RegridContrastsd(_Step):
 
     Args:
         keys: contrasts.
-        reference: whose grid; None for that with the finest voxels.
+        reference: whose grid, or FIRST; None for that with the finest voxels.
     """
 
     def __init__(self, keys: Sequence[str] = CONTRASTS, *, reference: str | None = None) -> None:
@@ -181,6 +182,8 @@ def choose_reference(sample: Mapping[Hashable, Any], present: Sequence[str], wan
     """The contrast whose place and grid the others take; ValueError where it is not there."""
     if not present:
         raise ValueError("no contrast is there to prepare")
+    if wanted == FIRST:
+        return present[0]
     if wanted is not None and wanted not in present:
         raise ValueError(f"reference {wanted}: not there; there are {', '.join(present)}")
     return wanted or finest({key: scan_of(sample[key]) for key in present})

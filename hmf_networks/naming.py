@@ -109,9 +109,14 @@ def output_path(record: Mapping[str, str], target: str) -> Path:
         return Path(subject) / f"{subject}_{target}_synth.nii.gz"
     folders = [f"sub-{record['patient']}"] + ([f"ses-{record['session']}"] if record.get("session") else [])
     contrast_agent = ["ce-gadolinium"] if target == "t1c" else []
-    space = [f"space-{BIDS_SUFFIXES[record['grid']]}"] if "grid" in record else []
+    space = [f"space-{space_of(record['grid'])}"] if "grid" in record else []
     name = "_".join([*folders, *contrast_agent, *space, "desc-synth", BIDS_SUFFIXES[target]])
     return Path(*folders) / "anat" / f"{name}.nii.gz"
+
+
+def space_of(contrast: str) -> str:
+    """What BIDS names call the space of a scan: T1w, T1wce for t1c, ..."""
+    return BIDS_SUFFIXES[contrast] + ("ce" if contrast == "t1c" else "")
 
 
 def beside(path: str | Path, suffix: str) -> Path:

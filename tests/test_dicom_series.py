@@ -187,6 +187,13 @@ def test_two_different_images_at_one_place_are_refused(tmp_path):
     assert "a/IM0000 and b/IM0000" in str(error)
 
 
+def test_of_two_images_of_one_name_the_first_is_used(tmp_path):
+    values = numbers()
+    write_classic(tmp_path / "a", values, oblique())
+    write_classic(tmp_path / "b", numbers(seed=1), oblique())  # the same SOPInstanceUIDs
+    np.testing.assert_array_equal(read(only(tmp_path)).values, values)
+
+
 def test_nothing_is_warned_of_in_a_plain_series(tmp_path):
     write_classic(tmp_path, numbers(), oblique())
     assert only(tmp_path).warnings == ()
@@ -340,7 +347,7 @@ def test_a_zip_is_not_believed_in_its_sizes(tmp_path):
     path = tmp_path / "study.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("zeros", bytes(3_000_000))
-    with pytest.raises(VolumeError, match="E_DICOM_ZIP"), unpacked(path, most_bytes=2_999_999):
+    with pytest.raises(VolumeError, match=r"E_DICOM_ZIP.*of 3000000 bytes"), unpacked(path, most_bytes=2_999_999):
         pass
     with unpacked(path, most_bytes=3_000_000) as folder:
         assert (folder / "zeros").stat().st_size == 3_000_000
@@ -405,9 +412,10 @@ def test_both_echoes_of_a_double_echo_have_their_own_pixels(study):
         np.testing.assert_array_equal(read(by_label[f"7.{echo}"]).values, numbers(seed=echo))
 
 
-def test_echo_numbers_alone_tell_echoes_apart(tmp_path):
+@pytest.mark.parametrize("tag", ["EchoNumbers", "EchoTime"])
+def test_either_tag_alone_tells_echoes_apart(tmp_path, tag):
     for echo in (1, 2):
-        tags = {"EchoNumbers": echo, "SOPInstanceUID": {index: f"1.7.{echo}.{index}" for index in range(5)}}
+        tags = {tag: echo, "SOPInstanceUID": {index: f"1.7.{echo}.{index}" for index in range(5)}}
         write_classic(tmp_path / str(echo), numbers(seed=echo), oblique(), **tags)
     assert [series.label for series in find_series(tmp_path).series] == ["1.1", "1.2"]
 
@@ -518,6 +526,12 @@ def test_the_plainest_of_two_is_taken_and_the_other_told(tmp_path):
     assert reasons["3"].endswith("series 2 is original")
     assert reasons["4"].endswith("series 2 is without fat suppression")
     assert "E_DICOM_GAP" in reasons["5"]
+
+
+def test_a_derived_series_that_is_whole_goes_before_an_original_that_is_not(tmp_path):
+    write_classic(tmp_path / "1", numbers(), oblique(), series=1)[2].unlink()
+    write_classic(tmp_path / "2", numbers(), oblique(), series=2, ImageType=["DERIVED", "PRIMARY"])
+    assert choose(find_series(tmp_path).series).taken["t1"].label == "2"
 
 
 def test_a_faulty_series_is_taken_where_there_is_no_other_so_that_its_fault_is_heard(tmp_path):

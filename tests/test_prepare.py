@@ -19,7 +19,7 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 itk = pytest.importorskip("itk", reason="needs itk, extra `prepare`")
-pytest.importorskip("pydicom", reason="needs pydicom, extra `prepare`")
+pydicom = pytest.importorskip("pydicom", reason="needs pydicom, extra `prepare`")
 # ruff: noqa: E402
 from dicom_writer import FLAIR, T1, T2, write_classic
 from hmf_networks.preparation.bias_field import correct_bias
@@ -284,6 +284,21 @@ def test_a_dicom_study_becomes_the_same_volumes(dicom, tmp_path, patient):
     assert json.loads(path.with_name("sub-001_FLAIR.json").read_text())["InversionTime"] == pytest.approx(2.5)
     hits = [path for path in output.rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()]
     assert not hits
+
+
+def test_the_answer_goes_back_as_a_series_beside_the_scanners_own(dicom, tmp_path, patient, any_weights):
+    prepared, output, series = tmp_path / "bids", tmp_path / "out", tmp_path / "dicom"
+    assert main(["prepare", str(dicom), str(prepared), "--no-bias", "--no-register"]) == 0
+    words = ["--target", "pd", "--weights", str(any_weights), "--space", "native", "--grid-of", "t2"]
+    start = ["synthesize", str(prepared), str(output), *words, "--dicom", str(series)]
+    assert main(start) == 1  # of which study?
+    assert main([*start, "--study", str(dicom)]) == 0
+    slices = [pydicom.dcmread(path) for path in sorted(series.glob("sub-001/pd_in_t2/*.dcm"))]
+    assert len(slices) == patient["t2"].values.shape[2]
+    assert {str(image.PatientName) for image in slices} == {SECRET}
+    values, _ = read_volume(output / "sub-001" / "anat" / "sub-001_space-T2w_desc-synth_PDw.nii.gz")
+    middle = len(slices) // 2
+    np.testing.assert_allclose(slices[middle].pixel_array.T, values[:, :, middle], atol=0.5)
 
 
 def test_a_study_that_fails_leaves_nothing_and_the_others_go_on(dicom, tmp_path, patient):

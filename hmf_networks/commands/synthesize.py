@@ -33,6 +33,10 @@ def add_to(commands: Commands) -> None:
     add("--regrid", action="store_true", help="resample sources of other grids onto that of the first")
     add("--space", metavar="native", help="of hmf prepare: on the grid that a scan was acquired on")
     add("--grid-of", metavar="CONTRAST", help="which scan that is (default: the first source)")
+    add("--dicom", type=to_path, metavar="DIR", help="in native space: also write DICOM series there; with --study")
+    add("--study", type=to_path, metavar="STUDY", help="the DICOM folder or .zip that was prepared")
+    add("--series", action="append", default=[], metavar="T1=NAME", help="as given to hmf prepare")
+    add("--pseudonyms", type=to_path, metavar="FILE", help="table of hmf prepare (default: IN_pseudonyms.csv)")
     add("--volume", type=to_count, metavar="N", help="which volume of 4-D files, counted from 0")
     add("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or mps (default %(default)s)")
     add("--precision", metavar="NAME", help="auto, fp32 or bf16")
@@ -54,6 +58,8 @@ def _run(options: argparse.Namespace) -> None:
     output = options.paths[-1]
     if not loose and output.name.lower().endswith((".nii", ".nii.gz")):
         raise ValueError(f"OUT {output} is the name of a file; name a folder, or give files by --t1 and the like")
+    if (options.dicom is None) != (options.study is None) or (options.dicom and options.space != "native"):
+        raise ValueError("--dicom needs --study, the study that was prepared, and --space native")
     overrides: dict[str, Any] = {
         "overwrite": options.overwrite,
         "skip_existing": options.skip_existing,
@@ -80,13 +86,27 @@ def _run(options: argparse.Namespace) -> None:
             overrides[key] = json.loads(value)
         except ValueError:
             overrides[key] = value
-    synthesize(
-        options.bundle or bundle_root(),
-        options.weights,
-        loose_record(loose, output) if loose else options.paths[0],
-        output.parent if loose else output,
-        options.target,
-        device=options.device,
-        config_files=options.config,
-        overrides=overrides,
-    )
+    try:
+        synthesize(
+            options.bundle or bundle_root(),
+            options.weights,
+            loose_record(loose, output) if loose else options.paths[0],
+            output.parent if loose else output,
+            options.target,
+            device=options.device,
+            config_files=options.config,
+            overrides=overrides,
+        )
+    finally:  # what could be made goes back, whoever else could not
+        if options.dicom is not None:
+            from hmf_networks.intake.dicom_out import write_dicom
+
+            write_dicom(
+                output,
+                options.paths[0].expanduser().absolute(),
+                options.study,
+                options.dicom,
+                series=tuple(options.series),
+                table=options.pseudonyms,
+                overwrite=options.overwrite,
+            )

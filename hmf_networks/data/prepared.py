@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hmf_networks.naming import BIDS_SUFFIXES, CONTRASTS, Record, check_contrasts, subject_name, usable_sources
+from hmf_networks.naming import CONTRASTS, Record, check_contrasts, space_of, subject_name, usable_sources
 
 SPACES = ("native",)
 OWN_GRID = Path("derivatives", "own_grid")
@@ -16,8 +16,7 @@ OWN_GRID = Path("derivatives", "own_grid")
 
 def way_name(contrast: str, reference: str) -> str:
     """How a transform is called behind the name of the subject: from points of the reference to the contrast's."""
-    names = [f"{BIDS_SUFFIXES[name]}{'ce' if name == 't1c' else ''}" for name in (contrast, reference)]
-    return f"from-{names[0]}_to-{names[1]}_mode-image_xfm.txt"
+    return f"from-{space_of(contrast)}_to-{space_of(reference)}_mode-image_xfm.txt"
 
 
 def in_native_space(

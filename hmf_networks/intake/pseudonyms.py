@@ -44,6 +44,17 @@ def pseudonyms(studies: Iterable[RawStudy], path: Path) -> dict[tuple[str, str],
     return found
 
 
+def known_pseudonyms(path: Path) -> dict[tuple[str, str], str]:
+    """(patient, session) -> "001", as the table says.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no table of pseudonyms; name it by --pseudonyms")
+    return {(row["patient"], row["session"]): row["pseudonym"] for row in _read(path)}
+
+
 def _read(path: Path) -> list[dict[str, str]]:
     if not path.exists():
         return []

@@ -23,7 +23,8 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
 FIRST = "first"  # as a reference: the first contrast that is there, in the order of the keys
-STILL_MM = 0.5  # contrasts of one grid that lie nearer stay: interpolation would blur more than it mends
+# Contrasts of one grid that lie nearer stay: interpolation would blur more than it mends.
+STILL_MM, STILL_VOXELS = 0.5, 0.25  # the larger of both
 PREPARED = "prepared"
 
 Sample = dict[Hashable, Any]
@@ -101,7 +102,7 @@ class RegisterContrastsd(_Step):
             problem = f"onto {reference}: there and back again ends {found.quality_mm:.1f} mm away"
             raise VolumeError("E_REGISTRATION", name_of(sample[key]), problem)
         moved_mm = distance_mm(found.matrix, np.eye(4), points_of(fixed, inside_head(fixed)))
-        is_still = moved_mm < STILL_MM and _same_grid(moving, fixed)
+        is_still = moved_mm < _still_mm(fixed) and _same_grid(moving, fixed)
         matrix = np.eye(4) if is_still else found.matrix
         laid = Scan(moving.values, np.linalg.inv(matrix) @ moving.affine)
         sample[key] = tensor_of(laid, named=name_of(sample[key]))
@@ -217,6 +218,10 @@ def noted(sample: Sample, step: str, key: str, **figures: Any) -> Sample:
 
 def _same_grid(one: Scan, other: Scan) -> bool:
     return grid_difference(one.values.shape, one.affine, other.values.shape, other.affine, "") is None
+
+
+def _still_mm(scan: Scan) -> float:
+    return max(STILL_MM, STILL_VOXELS * float(spacing_mm(scan.affine).prod() ** (1 / 3)))
 
 
 def _since(start: float) -> float:
